@@ -1,0 +1,71 @@
+"""Where the bytes of a job lie in the blob store, and the manifest that says what was accepted."""
+
+import json
+
+from shared.blob_store import BlobStore
+from shared.job import Options
+from shared.job_store import NewJob
+from shared.media import Media
+
+
+def folder(job_id: str) -> str:
+    return f"jobs/{job_id}"
+
+
+def media(job_id: str) -> str:
+    return f"jobs/{job_id}/media"
+
+
+def manifest(job_id: str) -> str:
+    return f"jobs/{job_id}/manifest.json"
+
+
+def part_audio(job_id: str, part: str) -> str:
+    return f"jobs/{job_id}/{part}.flac"
+
+
+def part_result(job_id: str, part: str) -> str:
+    return f"jobs/{job_id}/{part}.json"
+
+
+def transcript(job_id: str) -> str:
+    return f"jobs/{job_id}/transcript.json"
+
+
+def write_manifest(blobs: BlobStore, new: NewJob) -> None:
+    """The second truth beside the record: enough to make the record again."""
+    blobs.write(
+        manifest(new.id),
+        json.dumps(
+            {
+                "version": 1,
+                "id": new.id,
+                "tenant": new.tenant,
+                "request_id": new.request_id,
+                "retry_of": new.retry_of,
+                "idempotency_key": new.idempotency_key,
+                "request_hash": new.request_hash,
+                "options": json.loads(new.options.to_json()),
+                "media": {
+                    "name": new.media.name,
+                    "size_bytes": new.media.size_bytes,
+                    "sha256": new.media.sha256,
+                },
+            }
+        ).encode(),
+    )
+
+
+def read_manifest(blobs: BlobStore, job_id: str) -> NewJob:
+    """Raises BlobMissing."""
+    fields = json.loads(blobs.read(manifest(job_id)))
+    return NewJob(
+        id=fields["id"],
+        tenant=fields["tenant"],
+        options=Options.from_json(json.dumps(fields["options"])),
+        media=Media(**fields["media"]),
+        request_id=fields["request_id"],
+        retry_of=fields["retry_of"],
+        idempotency_key=fields["idempotency_key"],
+        request_hash=fields["request_hash"],
+    )

@@ -1,0 +1,207 @@
+"""The ledger: steps of jobs, who works on them and how they end.
+
+Every method is one Lua script, so it happens whole or not at all, on Redis time, fenced by the attempt
+number of the claim. Records are the truth; queue messages are hints.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from shared.job import Delivery, Status
+from shared.models import queue_of
+from shared.redis_store import RedisStore
+from shared.transcript import WindowResult
+
+PREPARE = "prepare"
+FINISH = "finish"
+PREPARE_QUEUE = "prepare"
+DELIVER_QUEUE = "deliver"
+
+
+class Fenced(Exception):
+    """The caller no longer holds its step: another worker does, or the job has ended or is gone."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class ClaimOutcome(StrEnum):
+    """Only `claimed` and `exhausted` hold the step; the latter was begun too often and must be failed."""
+
+    CLAIMED = "claimed"
+    EXHAUSTED = "exhausted"
+    TAKEN = "taken"
+    DONE = "done"
+    ENDED = "ended"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A step held by this worker until its lease lapses.
+
+    `attempt` is the fence and only grows; `claims` counts the beginnings that are held against the step.
+    """
+
+    job_id: str
+    step: str
+    outcome: ClaimOutcome
+    attempt: int = 0
+    claims: int = 0
+    body: str = "{}"
+
+    @property
+    def is_held(self) -> bool:
+        return self.outcome in (ClaimOutcome.CLAIMED, ClaimOutcome.EXHAUSTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """A step that is to be sent to its queue."""
+
+    job_id: str
+    step: str
+
+
+def part_step(number: int) -> str:
+    return f"part-{number}"
+
+
+class Ledger:
+    """Claim, beat, finish, fail, cancel: compare-and-set on the record."""
+
+    def __init__(self, store: RedisStore, lease_s: float = 30.0) -> None:
+        self._store = store
+        self._lease_ms = int(lease_s * 1000)
+
+    def claim(self, job_id: str, step: str, worker: str, max_claims: int = 0) -> Claim:
+        """Takes the step if nobody holds it; `max_claims` 0 puts no bound on how often it may be begun."""
+        outcome, *held = self._store.run("claim", job_id, step, worker, self._lease_ms, max_claims)
+        if not held:
+            return Claim(job_id, step, ClaimOutcome(outcome))
+        return Claim(job_id, step, ClaimOutcome(outcome), int(held[0]), int(held[1]), held[2])
+
+    def beat(self, claim: Claim) -> None:
+        """Renews the lease. Raises Fenced when it is lost; so do all methods that take a claim."""
+        self._held("beat", claim, self._lease_ms)
+
+    def checkpoint(self, claim: Claim, result: WindowResult, seconds: float) -> None:
+        """Keeps a finished window and renews the lease; `seconds` of audio count as done."""
+        self._held(
+            "checkpoint", claim, self._lease_ms, result.index, result.to_json(), seconds, result.inference_s
+        )
+
+    def kept_windows(self, claim: Claim) -> tuple[WindowResult, ...]:
+        """What earlier attempts at this part finished."""
+        with self._store.guarded():
+            texts: list[str] = self._store.client.hvals(self._store.key("windows", claim.job_id, claim.step))
+        return tuple(WindowResult.from_json(text) for text in texts)
+
+    def offer_part(self, prepare: Claim, number: int, model: str, body: str, seconds: float) -> None:
+        """Makes a part ready to be claimed. Offered again by a later attempt, it stays as it is."""
+        word = self._store.run(
+            "offer_part",
+            prepare.job_id,
+            prepare.attempt,
+            self._lease_ms,
+            part_step(number),
+            queue_of(model),
+            body,
+            seconds,
+        )
+        _raise_unless_ok(word)
+
+    def prepared(self, prepare: Claim, fields: dict[str, Any]) -> None:
+        """Ends `prepare`: all parts are offered. `fields` go into the record."""
+        word = self._store.run("prepared", prepare.job_id, prepare.attempt, _flat(fields))
+        _raise_unless_ok(word)
+
+    def note(self, claim: Claim, fields: dict[str, Any]) -> None:
+        """Puts `fields` into the record of a job this worker still holds a step of."""
+        self._held("note", claim, _flat(fields))
+
+    def finish_part(self, claim: Claim) -> None:
+        """Ends a part whose results lie in the blob store; the last one offers `finish`."""
+        self._held("finish_part", claim)
+
+    def end(
+        self,
+        claim: Claim,
+        status: Status,
+        fields: dict[str, Any],
+        *,
+        webhook: bytes | None,
+        retention_s: float,
+    ) -> None:
+        """The terminal transition, and the webhook's outbox row with it."""
+        self._held("end", claim, status, _flat(fields), _text(webhook), int(retention_s * 1000))
+
+    def cancel(self, job_id: str, *, webhook: bytes | None, retention_s: float) -> bool:
+        """Ends the job as `canceled`, whoever works on it. False when it had ended before."""
+        word = self._store.run(
+            "end", job_id, "", 0, Status.CANCELED, "{}", _text(webhook), int(retention_s * 1000)
+        )
+        return bool(word == "ok")
+
+    def release(self, claim: Claim, delay_s: float = 0.0) -> None:
+        """Hands the step back through no fault of its own, to be claimed by anybody after `delay_s`."""
+        self._held("release", claim, int(delay_s * 1000), 0)
+
+    def try_again(self, claim: Claim, delay_s: float) -> None:
+        """Hands the step back after it failed; the claim counts."""
+        self._held("release", claim, int(delay_s * 1000), 1)
+
+    def delivered(self, claim: Claim, delivery: Delivery, status: str) -> None:
+        self._held("delivered", claim, _delivery_json(delivery), status)
+
+    def redeliver(self, claim: Claim, delivery: Delivery, delay_s: float) -> None:
+        self._held("redeliver", claim, _delivery_json(delivery), int(delay_s * 1000))
+
+    def tries(self, claim: Claim) -> int:
+        """How often this delivery was tried and put off."""
+        with self._store.guarded():
+            tries = self._store.client.hget(self._store.key("step", claim.job_id, claim.step), "tries")
+        return int(tries or 0)
+
+    def dispatch(self, queue: str, capacity: int, hint_s: float) -> tuple[Hint, ...]:
+        """Due steps of `queue`, oldest first, up to what live workers can hold; to be sent at once."""
+        references: Sequence[str] = self._store.run("dispatch", queue, capacity, int(hint_s * 1000))
+        return tuple(Hint(*reference.split("/", 1)) for reference in references)
+
+    def sweep(self, queue: str, limit: int = 1000) -> tuple[int, int]:
+        """Puts back lapsed leases and unclaimed hints; how many of each."""
+        expired, resent = self._store.run("sweep", queue, limit)
+        return int(expired), int(resent)
+
+    def queues(self) -> tuple[str, ...]:
+        """Every queue that ever held a step."""
+        with self._store.guarded():
+            names: set[str] = self._store.client.smembers(self._store.key("queues"))
+        return tuple(sorted(names))
+
+    def _held(self, script: str, claim: Claim, *args: object) -> None:
+        _raise_unless_ok(self._store.run(script, claim.job_id, claim.step, claim.attempt, *args))
+
+
+def _raise_unless_ok(word: str) -> None:
+    if word != "ok":
+        raise Fenced(word)
+
+
+def _flat(fields: dict[str, Any]) -> str:
+    """Fields of a hash: text as it is, everything else as JSON."""
+    return json.dumps(
+        {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
+    )
+
+
+def _text(body: bytes | None) -> str:
+    return body.decode() if body else ""
+
+
+def _delivery_json(delivery: Delivery) -> str:
+    return json.dumps(asdict(delivery) | {"at": delivery.at.isoformat()})

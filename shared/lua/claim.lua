@@ -1,0 +1,27 @@
+-- ARGV: id, step, worker, lease ms, most claims (0: no bound)
+-- Takes a waiting or lapsed step. The attempt number is the fence all later calls are checked against.
+local id, step, worker, lease_ms, most = unpack(ARGV)
+local step_key, job_key = key('step', id, step), key('job', id)
+local status = redis.call('HGET', job_key, 'status')
+local held = redis.call('HMGET', step_key, 'state', 'lapses', 'body')
+if not status or not held[1] then return {'gone'} end
+if terminal(status) and string.sub(step, 1, 7) ~= 'deliver' then
+  finish_step(id, step)
+  return {'ended'}
+end
+if held[1] == 'done' then return {'done'} end
+if held[1] == 'leased' and now() < tonumber(held[2]) then return {'taken'} end
+
+local attempt = redis.call('HINCRBY', step_key, 'attempt', 1)
+local claims = redis.call('HINCRBY', step_key, 'claims', 1)
+redis.call('HSET', step_key, 'state', 'leased', 'worker', worker)
+redis.call('ZREM', key('waiting', redis.call('HGET', step_key, 'queue')), ref(id, step))
+renew(id, step, lease_ms)
+if status == 'queued' then
+  redis.call('HSET', job_key, 'status', 'running', 'started_at', now(), 'attempt', 1, 'stage', 'decoding')
+  emit(id, 'state', '{"status":"running"}')
+elseif claims > 1 and not terminal(status) then
+  redis.call('HINCRBY', job_key, 'attempt', 1)
+end
+if tonumber(most) > 0 and claims > tonumber(most) then return {'exhausted', attempt, claims, held[3]} end
+return {'claimed', attempt, claims, held[3]}

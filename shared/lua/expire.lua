@@ -1,0 +1,9 @@
+-- ARGV: id, tombstone ms: the data of an ended job is gone; its record stays a while to say so
+local id, tombstone_ms = ARGV[1], tonumber(ARGV[2])
+local status = redis.call('HGET', key('job', id), 'status')
+if not status or not terminal(status) or status == 'expired' then return 'ended' end
+redis.call('HSET', key('job', id), 'status', 'expired', 'outcome', status)
+redis.call('ZADD', prefix .. 'expiry', now() + tombstone_ms, id)
+redis.call('DEL', key('events', id))
+emit(id, 'state', '{"status":"expired"}')
+return 'ok'

@@ -1,0 +1,10 @@
+-- ARGV: id, attempt, fields (JSON): the whole file is cut, all of its parts are offered
+local id, attempt, fields = unpack(ARGV)
+local word = refused(id, 'prepare', attempt)
+if word then return word end
+set_fields(id, fields)
+redis.call('HSET', key('job', id), 'prepared', '1')
+redis.call('HSETNX', key('job', id), 'total_s', 0)
+finish_step(id, 'prepare')
+offer_finish_when_whole(id)
+return 'ok'

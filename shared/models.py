@@ -1,0 +1,105 @@
+"""Models as both sides speak of them: the `ANANSE_MODELS` setting as values, and what a loaded model is."""
+
+import re
+from dataclasses import dataclass, field
+
+ALIASES = {"twi": "teckedd/whisper-small-serlabs-twi-asr"}
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,95}")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """`source` is a hub id or a folder; `name` is what clients call the model.
+
+    `window_s` overrides what the checkpoint says about the longest window it was trained for.
+    """
+
+    name: str
+    source: str
+    revision: str | None = None
+    window_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What a loaded model can do, as the doctor found it; published under /v1/models.
+
+    `repairs` says in words what was mended at load. `window_s` is the longest window it was trained for.
+    """
+
+    languages: tuple[str, ...]
+    tasks: tuple[str, ...]
+    segment_timestamps: bool
+    word_timestamps: bool
+    language_detection: bool
+    prompt: bool
+    window_s: float = 30.0
+    repairs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """Which weights are loaded, where and how."""
+
+    name: str
+    source: str
+    revision: str | None
+    device: str
+    dtype: str
+    parameters: int
+    abilities: Abilities
+    details: dict[str, str] = field(default_factory=dict)
+
+
+def parse_models(line: str) -> tuple[ModelSource, ...]:
+    """Reads `[alias=]source[@revision][?window_s=8]`, separated by commas.
+
+    Raises ValueError, in one sentence.
+    """
+    models = tuple(_parse_one(part.strip()) for part in line.split(",") if part.strip())
+    if not models:
+        raise ValueError("at least one model must be named")
+    names = [model.name for model in models]
+    if len(set(names)) != len(names):
+        raise ValueError("two models have the same name; give one an alias, as in name=source")
+    return models
+
+
+def queue_of(model: str) -> str:
+    """The Celery queue, and the ledger's, of a model's parts."""
+    return f"transcribe.{model}"
+
+
+def _parse_one(text: str) -> ModelSource:
+    source, _, query = text.partition("?")
+    # A folder may hold `=` or `@` only behind the alias and the last slash, so these splits are safe.
+    alias, equals, rest = source.partition("=")
+    source = rest if equals else source
+    source, at, revision = source.rpartition("@") if "@" in source else (source, "", "")
+    if source in ALIASES and not equals:
+        alias, equals = source, "="
+    source = ALIASES.get(source, source)
+    name = alias if equals else _default_name(source)
+    if not _NAME.fullmatch(name) or ".." in name:
+        raise ValueError(f"{name!r} cannot be a model's name; give an alias, as in name=source")
+    return ModelSource(name, source, (revision or None) if at else None, _window_s(query))
+
+
+def _default_name(source: str) -> str:
+    """A hub id names itself; a folder is called by its last component."""
+    is_hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+", source) and not source.startswith(("models/", "."))
+    return source if is_hub_id else source.rstrip("/").rsplit("/", 1)[-1]
+
+
+def _window_s(query: str) -> float | None:
+    if not query:
+        return None
+    name, _, value = query.partition("=")
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if name != "window_s" or not 1 <= seconds <= 30:
+        raise ValueError(f"?{query} is not understood; only ?window_s=1..30 may follow a model")
+    return seconds

@@ -1,0 +1,85 @@
+"""The one door to Redis: keys under our prefix, the Lua scripts beside this file, and redis-py's errors
+translated into ours."""
+
+import base64
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from shared.errors import StorageFull, StoreUnavailable
+
+PREFIX = "ananse:"
+_MOST_CONNECTIONS = 4096
+_LUA = Path(__file__).with_name("lua")
+
+
+def connect(url: str, *, timeout_s: float = 4.0, retries: int = 1) -> "Redis":
+    """A client whose calls end within about `timeout_s` times `retries` + 1, even when Redis is frozen."""
+    return Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        health_check_interval=25,
+        # Each client that waits for a job holds one.
+        max_connections=_MOST_CONNECTIONS,
+        retry=Retry(ExponentialBackoff(cap=1, base=0.05), retries),
+        retry_on_error=[RedisConnectionError, RedisTimeoutError],
+    )
+
+
+class RedisStore:
+    """Keys, scripts and translated errors over one client."""
+
+    def __init__(self, client: "Redis", prefix: str = PREFIX) -> None:
+        # redis-py types every answer as "now or awaitable"; the callers say what they get.
+        self.client: Any = client
+        self.prefix = prefix
+        prelude = (_LUA / "prelude.lua").read_text()
+        self._scripts = {
+            path.stem: client.register_script(prelude + path.read_text())
+            for path in sorted(_LUA.glob("*.lua"))
+            if path.stem != "prelude"
+        }
+
+    def key(self, *parts: str) -> str:
+        return self.prefix + ":".join(parts)
+
+    def run(self, script: str, *args: object) -> Any:
+        """Runs one of the scripts; it happens whole or not at all."""
+        with self.guarded():
+            return self._scripts[script](keys=[self.prefix], args=[str(arg) for arg in args])
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Raises StoreUnavailable for whatever keeps Redis from answering, StorageFull when it is full."""
+        try:
+            yield
+        except OutOfMemoryError as error:
+            raise StorageFull("The job store is full.", retry_after_s=30) from error
+        except ResponseError as error:
+            # Redis writes no more when its disk is full (MISCONF) and answers nothing while it loads.
+            if str(error).startswith(("MISCONF", "OOM")):
+                raise StorageFull("The job store cannot write.", retry_after_s=30) from error
+            if str(error).startswith(("LOADING", "BUSY", "READONLY")):
+                raise StoreUnavailable(retry_after_s=5) from error
+            raise
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable(retry_after_s=5) from error
+
+
+def webhook_secret(store: RedisStore) -> str:
+    """The service's own signing secret, made at first use."""
+    made = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+    with store.guarded():
+        store.client.set(store.key("webhook_secret"), made, nx=True)
+        return str(store.client.get(store.key("webhook_secret")))

@@ -1,0 +1,119 @@
+"""Hints: Celery messages that name a step. Losing or doubling one harms nothing, the ledger decides.
+
+The Celery settings stand here because both sides send.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from celery import Celery
+from kombu.exceptions import KombuError, OperationalError
+
+from shared.fleet import Fleet, capacity
+from shared.ledger import Hint, Ledger
+from shared.log import get_logger
+
+_KINDS = ("prepare", "part", "finish", "deliver")
+
+_log = get_logger()
+
+
+class TaskQueue(Protocol):
+    def send(self, queue: str, hint: Hint) -> None:
+        """Tells the workers of `queue` about a step. May fail or do nothing: the hint is sent again."""
+        ...
+
+
+def task_name(step: str) -> str:
+    """`part-3` is a task `ananse.part`."""
+    kind = step.split("-", 1)[0]
+    if kind not in _KINDS:
+        raise ValueError(f"no task does the step {step!r}")
+    return f"ananse.{kind}"
+
+
+def make_celery(redis_url: str) -> Celery:
+    """Celery 5.7 as measured: JSON only, early ack, no results, fetch only when a thread is free."""
+    celery = Celery("ananse", broker=broker_url(redis_url))
+    celery.conf.update(
+        result_backend=None,
+        task_ignore_result=True,
+        task_serializer="json",
+        accept_content=["json"],
+        event_serializer="json",
+        task_acks_late=False,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        task_publish_retry=False,
+        worker_send_task_events=True,
+        task_send_sent_event=True,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        event_queue_expires=60,
+        task_create_missing_queues=True,
+        broker_transport_options=_transport_options(),
+    )
+    return celery
+
+
+def broker_url(redis_url: str) -> str:
+    """kombu's spelling of the URL; redis-py's `unix://PATH?db=0` is its `redis+socket://`."""
+    parts = urlsplit(redis_url)
+    if parts.scheme != "unix":
+        return redis_url
+    database = dict(pair.split("=", 1) for pair in parts.query.split("&") if "=" in pair).get("db", "0")
+    return f"redis+socket://{parts.path}?virtual_host={database}"
+
+
+def _transport_options() -> dict[str, Any]:
+    # With early ack a message is "unacked" for milliseconds, so the short visibility timeout is safe.
+    return {
+        "visibility_timeout": 120,
+        "unacked_restore_interval": 5,
+        "unacked_restore_throttle": 1,
+        "socket_timeout": 10,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "health_check_interval": 25,
+        "global_keyprefix": "ananse-celery:",
+        "sep": ":",
+        "queue_order_strategy": "priority",
+    }
+
+
+class CeleryQueue:
+    """TaskQueue over the broker; tasks are found by name, ids are their only arguments."""
+
+    def __init__(self, celery: Celery) -> None:
+        self._celery = celery
+
+    def send(self, queue: str, hint: Hint) -> None:
+        try:
+            self._celery.send_task(
+                task_name(hint.step), args=[hint.job_id, hint.step], queue=queue, ignore_result=True
+            )
+        except (KombuError, OperationalError, OSError) as error:
+            _log.warning("hint_not_sent", job_id=hint.job_id, step=hint.step, error=type(error).__name__)
+
+
+class Dispatcher:
+    """Moves waiting steps into the task queue, as many as live workers can hold."""
+
+    def __init__(self, ledger: Ledger, fleet: Fleet, tasks: TaskQueue, hint_s: float = 20.0) -> None:
+        self._ledger = ledger
+        self._fleet = fleet
+        self._tasks = tasks
+        self._hint_s = hint_s
+
+    def dispatch(self, queues: Iterable[str] | None = None) -> int:
+        """Sends hints for due steps; how many."""
+        workers = self._fleet.live()
+        sent = 0
+        for queue in queues if queues is not None else self._ledger.queues():
+            for hint in self._ledger.dispatch(queue, capacity(workers, queue), self._hint_s):
+                self._tasks.send(queue, hint)
+                sent += 1
+        return sent

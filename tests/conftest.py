@@ -1,0 +1,50 @@
+"""Fixtures for every test: a real Redis, an empty store on it, and settings that point at both."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.redis_store import RedisStore, connect
+from shared.settings import PREFIX, Settings
+from tests.support.redis_server import find_binary, redis_server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_from_outside() -> Iterator[None]:
+    """The settings of the developer's shell are not the tests'."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(PREFIX)]:
+            patch.delenv(name)
+        yield
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Redis of this session's own; each xdist worker has one."""
+    binary = find_binary()
+    if binary is None:
+        if os.environ.get("CI"):
+            pytest.fail("no redis-server or valkey-server is installed")
+        pytest.skip("no redis-server or valkey-server is installed")
+    with redis_server(binary) as url:
+        yield url
+
+
+@pytest.fixture
+def store(redis_url: str) -> Iterator[RedisStore]:
+    """The door to an empty Redis."""
+    with connect(redis_url) as client:
+        client.flushdb()
+        yield RedisStore(client)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, redis_url: str) -> Settings:
+    return Settings(
+        redis_url=redis_url,
+        blob_url=f"file://{tmp_path}/blobs",
+        state_dir=tmp_path / "state",
+        max_wait_s=5,
+    )

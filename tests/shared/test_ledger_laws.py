@@ -1,0 +1,283 @@
+"""The laws of the ledger, whatever the order of events: played by Hypothesis on a real Redis."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from shared.job import TRANSITIONS, Delivery, Options, Status
+from shared.job_store import JobStore, NewJob
+from shared.ledger import Claim, ClaimOutcome, Fenced, Ledger, part_step
+from shared.redis_store import RedisStore
+from shared.transcript import WindowResult
+from tests.support.jobs import NOW, lapse_hint, lapse_lease, media
+
+pytestmark = pytest.mark.redis
+
+MODEL = "m"
+QUEUES = ("prepare", "deliver", f"transcribe.{MODEL}")
+PARTS = st.integers(0, 2)
+RARELY = st.integers(0, 5)
+"""What ends a job happens when this is 0: else every story would be short."""
+
+
+@dataclass
+class Known:
+    """What the test was promised about one job."""
+
+    status: Status = Status.QUEUED
+    webhook: bool = False
+    holders: dict[str, int] = field(default_factory=dict)
+    """Attempt that holds each leased step."""
+    done: set[str] = field(default_factory=set)
+    steps: set[str] = field(default_factory=lambda: {"prepare"})
+    kept: set[int] = field(default_factory=set)
+    finished_parts: set[str] = field(default_factory=set)
+    deliveries: int = 0
+
+
+class LedgerLaws(RuleBasedStateMachine):
+    """Every claim ever made stays in the bundle, so late and doubled workers speak up all the time."""
+
+    jobs = Bundle("jobs")
+    claims = Bundle("claims")
+
+    store: RedisStore
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store.client.flushdb()
+        self.ledger = Ledger(self.store, lease_s=60)
+        self.records = JobStore(self.store)
+        self.known: dict[str, Known] = {}
+
+    @precondition(lambda self: sum(not known.status.is_terminal for known in self.known.values()) < 2)
+    @rule(target=jobs, webhook=st.booleans())
+    def submit(self, webhook: bool) -> str:
+        job_id = f"job_{len(self.known)}"
+        options = Options(model=MODEL, webhook_url="https://example.org/hook" if webhook else None)
+        job, is_new = self.records.create(NewJob(job_id, "default", options, media()))
+        assert is_new
+        assert job.status is Status.QUEUED
+        self.known[job_id] = Known(webhook=webhook)
+        return job_id
+
+    @rule(target=claims, job_id=jobs, data=st.data())
+    def claim(self, job_id: str, data: st.DataObject) -> object:
+        open_steps = sorted(self.known[job_id].steps - self.known[job_id].done)
+        step = data.draw(st.sampled_from(open_steps * 3 + ["prepare", "part-0", "finish", "deliver-0"]))
+        known = self.known[job_id]
+        claim = self.ledger.claim(job_id, step, "worker")
+        is_delivery = step.startswith("deliver")
+        if step not in known.steps:
+            assert claim.outcome is ClaimOutcome.GONE
+        elif known.status.is_terminal and not is_delivery:
+            assert claim.outcome is ClaimOutcome.ENDED
+        elif step in known.done:
+            assert claim.outcome is ClaimOutcome.DONE
+        elif step in known.holders:
+            assert claim.outcome is ClaimOutcome.TAKEN
+        else:
+            assert claim.outcome is ClaimOutcome.CLAIMED
+        if not claim.is_held:
+            return multiple()
+        known.holders[step] = claim.attempt
+        if known.status is Status.QUEUED:
+            known.status = Status.RUNNING
+        return claim
+
+    @rule(claim=claims)
+    def beat(self, claim: Claim) -> None:
+        self.expect_fence(claim, lambda: self.ledger.beat(claim))
+
+    @rule(claim=claims, index=st.integers(0, 3))
+    def checkpoint(self, claim: Claim, index: int) -> None:
+        if not claim.step.startswith("part"):
+            return
+        result = WindowResult(index, index, index + 1, ())
+        if self.expect_fence(claim, lambda: self.ledger.checkpoint(claim, result, 1.0)):
+            number = int(claim.step.split("-")[1])
+            self.known[claim.job_id].kept.add(number * 10 + index)
+
+    @rule(claim=claims, number=PARTS)
+    def offer_part(self, claim: Claim, number: int) -> None:
+        if claim.step != "prepare":
+            return
+        if self.expect_fence(claim, lambda: self.ledger.offer_part(claim, number, MODEL, "{}", 10.0)):
+            self.known[claim.job_id].steps.add(part_step(number))
+
+    @rule(claim=claims)
+    def prepared(self, claim: Claim) -> None:
+        if claim.step == "prepare" and self.expect_fence(claim, lambda: self.ledger.prepared(claim, {})):
+            self.finish_step(claim)
+
+    @rule(claim=claims)
+    def finish_part(self, claim: Claim) -> None:
+        if claim.step.startswith("part") and self.expect_fence(claim, lambda: self.ledger.finish_part(claim)):
+            self.known[claim.job_id].finished_parts.add(claim.step)
+            self.finish_step(claim)
+
+    @rule(claim=claims, status=st.sampled_from([Status.COMPLETED, Status.FAILED]), luck=RARELY)
+    def end(self, claim: Claim, status: Status, luck: int) -> None:
+        if (
+            (luck and status is Status.FAILED)
+            or claim.step.startswith("deliver")
+            or (status is Status.COMPLETED and claim.step != "finish")
+        ):
+            return
+        known = self.known[claim.job_id]
+        body = b'{"type":"job"}' if known.webhook else None
+        if self.expect_fence(claim, lambda: self.ledger.end(claim, status, {}, webhook=body, retention_s=60)):
+            self.end_known(known, status)
+
+    @rule(job_id=jobs, luck=RARELY)
+    def cancel(self, job_id: str, luck: int) -> None:
+        if luck:
+            return
+        known = self.known[job_id]
+        body = b'{"type":"job"}' if known.webhook else None
+        won = self.ledger.cancel(job_id, webhook=body, retention_s=60)
+        assert won == (not known.status.is_terminal)
+        if won:
+            self.end_known(known, Status.CANCELED)
+
+    @rule(claim=claims)
+    def release(self, claim: Claim) -> None:
+        if self.expect_fence(claim, lambda: self.ledger.release(claim)):
+            del self.known[claim.job_id].holders[claim.step]
+
+    @rule(claim=claims, arrived=st.booleans())
+    def deliver(self, claim: Claim, arrived: bool) -> None:
+        if not claim.step.startswith("deliver"):
+            return
+        delivery = Delivery(1, NOW, 200 if arrived else 500, 0.1)
+        act = (
+            (lambda: self.ledger.delivered(claim, delivery, "delivered"))
+            if arrived
+            else (lambda: self.ledger.redeliver(claim, delivery, 0))
+        )
+        if self.expect_fence(claim, act):
+            known = self.known[claim.job_id]
+            known.deliveries += 1
+            if arrived:
+                self.finish_step(claim)
+            else:
+                del known.holders[claim.step]
+
+    @rule(claim=claims)
+    def worker_dies(self, claim: Claim) -> None:
+        """The lease lapses and the sweeper looks; from then on the old worker is refused."""
+        if self.holds(claim):
+            lapse_lease(self.store, claim)
+            self.sweep()
+            del self.known[claim.job_id].holders[claim.step]
+
+    @rule()
+    def dispatch_and_lose_the_hints(self) -> None:
+        for queue in QUEUES:
+            for hint in self.ledger.dispatch(queue, 100, hint_s=60):
+                lapse_hint(self.store, queue, hint)
+        self.sweep()
+
+    @rule()
+    def dispatch(self) -> None:
+        for queue in QUEUES:
+            self.ledger.dispatch(queue, 100, hint_s=60)
+
+    @invariant()
+    def states_are_the_promised_ones(self) -> None:
+        for job_id, known in self.known.items():
+            assert self.records.get(job_id).status is known.status
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        """Every step that is neither done nor dropped is in its queue, once: waiting or looked after."""
+        queued = [
+            reference
+            for queue in QUEUES
+            for kind in ("waiting", "busy")
+            for reference in self.store.client.zrange(self.store.key(kind, queue), 0, -1)
+        ]
+        assert len(queued) == len(set(queued))
+        expected = {
+            f"{job_id}/{step}"
+            for job_id, known in self.known.items()
+            for step in known.steps - known.done
+            if not known.status.is_terminal or step.startswith("deliver")
+        }
+        assert set(queued) == expected
+
+    @invariant()
+    def a_live_job_has_something_to_do(self) -> None:
+        for known in self.known.values():
+            assert known.status.is_terminal or known.steps - known.done
+
+    @invariant()
+    def an_outbox_row_means_an_ended_job(self) -> None:
+        for job_id, known in self.known.items():
+            has_row = bool(self.store.client.exists(self.store.key("step", job_id, "deliver-0")))
+            assert has_row == (known.webhook and known.status.is_terminal)
+
+    @invariant()
+    def windows_count_once(self) -> None:
+        for job_id, known in self.known.items():
+            assert self.records.get(job_id).done_s == len(known.kept)
+
+    def holds(self, claim: Claim) -> bool:
+        known = self.known[claim.job_id]
+        is_over = known.status.is_terminal and not claim.step.startswith("deliver")
+        return known.holders.get(claim.step) == claim.attempt and not is_over
+
+    def expect_fence(self, claim: Claim, act: object) -> bool:
+        """Runs the act; it must be refused exactly when the claim is not the live one."""
+        allowed = self.holds(claim)
+        try:
+            act()  # type: ignore[operator]
+        except Fenced:
+            assert not allowed
+            return False
+        assert allowed
+        return True
+
+    def finish_step(self, claim: Claim) -> None:
+        known = self.known[claim.job_id]
+        del known.holders[claim.step]
+        known.done.add(claim.step)
+        parts = {step for step in known.steps if step.startswith("part")}
+        if "prepare" in known.done and parts <= known.done and not claim.step.startswith("deliver"):
+            known.steps.add("finish")
+
+    def end_known(self, known: Known, status: Status) -> None:
+        assert status in TRANSITIONS[known.status]
+        known.status = status
+        known.done |= known.steps
+        known.holders.clear()
+        if known.webhook:
+            known.steps.add("deliver-0")
+
+    def sweep(self) -> None:
+        for queue in QUEUES:
+            self.ledger.sweep(queue)
+
+
+def test_the_laws_hold(store: RedisStore) -> None:
+    machine = type("LedgerLawsHere", (LedgerLaws,), {"store": store})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=100,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

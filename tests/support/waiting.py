@@ -1,0 +1,15 @@
+"""Waiting for a condition instead of sleeping for a while."""
+
+import time
+from collections.abc import Callable
+
+PAUSE_S = 0.02
+
+
+def wait_until(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
+    """Raises TimeoutError when the condition has not come true within `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not true within {timeout_s:g} s")
+        time.sleep(PAUSE_S)
