@@ -1,0 +1,283 @@
+"""One thread, shared batches, and failures that stay where they belong."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
+
+import numpy as np
+import pytest
+
+from shared.errors import ModelError, OutOfMemory
+from tests.fakes import ScriptedRunner, SteppedClock
+from worker.engine.engine import RECOVERY_BATCHES, Engine
+from worker.engine.values import SAMPLE_RATE, DecodingOptions, Hypothesis, Window
+
+SOUND = np.zeros(30 * SAMPLE_RATE, dtype=np.int16)
+PATIENCE_S = 10
+
+Make = Callable[..., Engine]
+
+
+def window(index: int, seconds: float = 10.0, language: str = "en") -> Window:
+    pcm = SOUND[: int(seconds * SAMPLE_RATE)]
+    return Window(index, 0.0, pcm, seconds, DecodingOptions(language=language))
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    """Makes engines and closes them."""
+    engines: list[tuple[ScriptedRunner, Engine]] = []
+
+    def engine(runner: ScriptedRunner, batch_size: int = 4, **more: object) -> Engine:
+        engines.append((runner, Engine(runner, batch_size, **more)))  # type: ignore[arg-type]
+        return engines[-1][1]
+
+    yield engine
+    for runner, made in engines:
+        runner.let_go.set()
+        assert made.close(PATIENCE_S)
+
+
+def queue_behind(
+    engine: Engine, runner: ScriptedRunner, windows: Sequence[Window]
+) -> list[Future[Hypothesis]]:
+    """Queues `windows` while a first window (index 99) is in the model, then lets the model go."""
+    first = engine.submit("first", window(99))
+    assert runner.entered.wait(PATIENCE_S)
+    futures = [engine.submit("job", w) for w in windows]
+    runner.let_go.set()
+    first.result(PATIENCE_S)
+    return futures
+
+
+def test_every_window_gets_its_own_hypothesis(make: Make) -> None:
+    engine = make(ScriptedRunner())
+
+    futures = [engine.submit(f"job {i % 3}", window(i)) for i in range(20)]
+
+    assert [f.result(PATIENCE_S).text for f in futures] == [f"window {i}" for i in range(20)]
+
+
+def test_windows_of_different_jobs_share_a_batch_and_one_thread_runs_them_all(make: Make) -> None:
+    runner = ScriptedRunner(is_held=True)
+    engine = make(runner)
+    first = engine.submit("a", window(0))
+    assert runner.entered.wait(PATIENCE_S)
+    rest = [engine.submit(job, window(i)) for i, job in enumerate("abcd", start=1)]
+    runner.let_go.set()
+
+    for future in [first, *rest]:
+        future.result(PATIENCE_S)
+    assert runner.sizes == [1, 4]
+    assert len(runner.threads) == 1
+    assert runner.threads.isdisjoint({threading.get_ident()})
+
+
+def test_batches_have_one_set_of_options(make: Make) -> None:
+    runner = ScriptedRunner(is_held=True)
+    engine = make(runner)
+
+    for future in queue_behind(
+        engine, runner, [window(i, language="entw"[i % 2 * 2 :][:2]) for i in range(8)]
+    ):
+        future.result(PATIENCE_S)
+
+    assert all(len({w.options for w in batch}) == 1 for batch in runner.batches)
+
+
+def test_cancel_takes_back_what_waits_and_lets_the_running_window_finish(make: Make) -> None:
+    runner = ScriptedRunner(is_held=True)
+    engine = make(runner)
+    running = engine.submit("job", window(0))
+    assert runner.entered.wait(PATIENCE_S)
+    waiting = [engine.submit("job", window(i)) for i in (1, 2)]
+    other = engine.submit("other", window(3))
+
+    assert engine.cancel("job") == 2
+    runner.let_go.set()
+
+    assert all(future.cancelled() for future in waiting)
+    assert running.result(PATIENCE_S).text == "window 0"
+    assert other.result(PATIENCE_S).text == "window 3"
+
+
+def test_a_future_cancelled_by_its_caller_is_not_run(make: Make) -> None:
+    runner = ScriptedRunner(is_held=True)
+    engine = make(runner)
+    running = engine.submit("job", window(0))
+    assert runner.entered.wait(PATIENCE_S)
+    unwanted, wanted = engine.submit("job", window(1)), engine.submit("job", window(2))
+
+    assert unwanted.cancel()
+    runner.let_go.set()
+
+    wanted.result(PATIENCE_S)
+    running.result(PATIENCE_S)
+    assert [w.index for batch in runner.batches for w in batch] == [0, 2]
+
+
+def test_close_cancels_what_waits_and_finishes_the_running_batch() -> None:
+    runner = ScriptedRunner(is_held=True)
+    engine = Engine(runner, 1)
+    running = engine.submit("job", window(0))
+    assert runner.entered.wait(PATIENCE_S)
+    waiting = engine.submit("job", window(1))
+
+    assert engine.close(timeout_s=0) is False
+    assert waiting.cancelled()
+    assert engine.submit("job", window(2)).cancelled()
+    runner.let_go.set()
+
+    assert engine.close(PATIENCE_S) is True
+    assert running.result(0).text == "window 0"
+    assert runner.sizes == [1]
+
+
+def test_out_of_memory_halves_the_batch_until_it_fits(make: Make) -> None:
+    def at_most_two(batch: Sequence[Window]) -> None:
+        if len(batch) > 2:
+            raise MemoryError
+
+    runner = ScriptedRunner(at_most_two, is_held=True)
+    engine = make(runner, batch_size=8)
+
+    futures = queue_behind(engine, runner, [window(i) for i in range(8)])
+
+    assert [f.result(PATIENCE_S).text for f in futures] == [f"window {i}" for i in range(8)]
+    assert runner.sizes == [1, 8, 4, 2, 2, 4, 2, 2]
+    assert engine.statistics().batch_limit == 2
+
+
+def test_the_batch_grows_back_slowly(make: Make) -> None:
+    overflows = iter([False, True])
+
+    def once(batch: Sequence[Window]) -> None:
+        if next(overflows, False):
+            raise MemoryError
+
+    runner = ScriptedRunner(once, is_held=True)
+    engine = make(runner, batch_size=4)
+
+    futures = queue_behind(engine, runner, [window(i) for i in range(100)])
+    for future in futures:
+        future.result(PATIENCE_S)
+
+    assert runner.sizes[:4] == [1, 4, 2, 2]
+    assert runner.sizes[2 : 2 + RECOVERY_BATCHES] == [2] * RECOVERY_BATCHES
+    assert runner.sizes[2 + RECOVERY_BATCHES] == 3
+    assert max(runner.sizes[2 + RECOVERY_BATCHES :]) == 4
+
+
+def test_a_window_too_large_alone_fails_alone(make: Make) -> None:
+    def too_large(batch: Sequence[Window]) -> None:
+        if any(w.index == 2 for w in batch):
+            raise MemoryError
+
+    runner = ScriptedRunner(too_large, is_held=True)
+    engine = make(runner)
+
+    futures = queue_behind(engine, runner, [window(i) for i in range(4)])
+
+    with pytest.raises(OutOfMemory):
+        futures[2].result(PATIENCE_S)
+    assert [futures[i].result(PATIENCE_S).text for i in (0, 1, 3)] == ["window 0", "window 1", "window 3"]
+    assert engine.submit("job", window(5)).result(PATIENCE_S).text == "window 5"
+
+
+def test_a_poisonous_window_harms_only_itself(make: Make) -> None:
+    def poison(batch: Sequence[Window]) -> None:
+        if any(w.index == 1 for w in batch):
+            raise RuntimeError("index out of range in self")
+
+    runner = ScriptedRunner(poison, is_held=True)
+    engine = make(runner)
+
+    futures = queue_behind(engine, runner, [window(i) for i in range(4)])
+
+    with pytest.raises(ModelError) as failure:
+        futures[1].result(PATIENCE_S)
+    assert "index" not in failure.value.detail
+    assert failure.value.__cause__ is None, "a chained traceback would keep the model's tensors alive"
+    assert [futures[i].result(PATIENCE_S).text for i in (0, 2, 3)] == ["window 0", "window 2", "window 3"]
+    assert runner.sizes == [1, 4, 1, 1, 1, 1]
+
+
+def test_a_runner_that_loses_a_hypothesis_is_a_model_error(make: Make) -> None:
+    class Forgetful(ScriptedRunner):
+        def run(self, batch: Sequence[Window]) -> list[Hypothesis]:
+            return super().run(batch)[1:]
+
+    engine = make(Forgetful())
+
+    with pytest.raises(ModelError):
+        engine.submit("job", window(0)).result(PATIENCE_S)
+
+
+def test_when_the_thread_is_torn_down_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+
+    def torn_down(batch: Sequence[Window]) -> None:
+        raise SystemExit
+
+    runner = ScriptedRunner(torn_down, is_held=True)
+    engine = Engine(runner, 1)
+    running, waiting = engine.submit("job", window(0)), engine.submit("job", window(1))
+    assert runner.entered.wait(PATIENCE_S)
+    runner.let_go.set()
+
+    with pytest.raises(ModelError):
+        running.result(PATIENCE_S)
+    with pytest.raises(CancelledError):
+        waiting.result(PATIENCE_S)
+    assert engine.submit("job", window(2)).cancelled()
+    assert engine.close(PATIENCE_S)
+
+
+def test_statistics_say_what_was_done_and_how_full_the_batches_were(make: Make) -> None:
+    clock = SteppedClock()
+    runner = ScriptedRunner(lambda batch: clock.advance(2.0), is_held=True)
+    engine = make(runner, batch_size=4, clock=clock)
+    clock.advance(5.0)
+
+    for future in queue_behind(engine, runner, [window(i, seconds=20) for i in range(3)]):
+        future.result(PATIENCE_S)
+
+    now = engine.statistics()
+    assert (now.windows, now.failed, now.batches, now.waiting, now.waiting_s) == (4, 0, 2, 0, 0.0)
+    assert (now.audio_s, now.busy_s, now.idle_s) == (70.0, 4.0, 5.0)
+    assert now.batch_fill == 0.5
+    assert now.batch_limit == 4
+    assert now.stuck_for_s == 0.0
+
+
+def test_a_watchdog_sees_a_stuck_batch(make: Make) -> None:
+    clock = SteppedClock()
+    runner = ScriptedRunner(is_held=True)
+    engine = make(runner, clock=clock)
+    future = engine.submit("job", window(0))
+    assert runner.entered.wait(PATIENCE_S)
+
+    clock.advance(90.0)
+
+    assert engine.statistics().stuck_for_s == 90.0
+    runner.let_go.set()
+    future.result(PATIENCE_S)
+    assert engine.statistics().stuck_for_s == 0.0
+
+
+def test_many_threads_may_submit_and_cancel_at_once(make: Make) -> None:
+    engine = make(ScriptedRunner())
+    futures: list[Future[Hypothesis]] = []
+
+    def submit(job: str) -> None:
+        futures.extend(engine.submit(job, window(i, seconds=0.1)) for i in range(50))
+        engine.cancel(job)
+
+    threads = [threading.Thread(target=submit, args=(str(number),)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+
+    assert len(futures) == 400
+    assert all(f.cancelled() or f.result(PATIENCE_S) for f in futures)

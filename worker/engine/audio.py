@@ -1,0 +1,235 @@
+"""Step 5, decode: any recording becomes mono sound at 16 kHz, in blocks, by way of a bounded child process.
+
+What the bytes are is settled here, before libav sees them; what is done with them is in `decode_child.py`.
+"""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import numpy as np
+
+from shared.errors import (
+    CorruptAudio,
+    DecodeLimit,
+    DecoderCrashed,
+    DecodeTimeout,
+    EmptyAudio,
+    JobError,
+    NoAudio,
+    OutOfMemory,
+    TooLong,
+    UnsupportedFormat,
+)
+from worker.engine import decode_child
+from worker.engine.decode_child import MESSAGE, Kind, Request
+from worker.engine.media_format import MediaFormat, format_of, sniff
+from worker.engine.values import SAMPLE_RATE, Pcm
+
+__all__ = ["DecodeLimits", "Decoding", "Probe", "decode", "sniff"]
+
+BLOCK_SECONDS = 30
+SAMPLE_BYTES = np.dtype(np.int16).itemsize
+BLOCK_BYTES = BLOCK_SECONDS * SAMPLE_RATE * SAMPLE_BYTES
+MILLISECONDS = 1_000
+REPORT_BYTES = 2_000
+CPU_MARGIN_S = 1
+
+MAX_PAYLOAD_BYTES = 1 << 20
+"""A decoder that has been taken over shall not fill our memory either."""
+
+# One thread is all the child may start, and numpy's linear algebra would start one per core.
+CHILD_ENVIRONMENT = {"LC_ALL": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+KINDS = {kind.encode(): kind for kind in Kind}
+
+REFUSALS = (CorruptAudio, DecodeLimit, EmptyAudio, NoAudio, OutOfMemory, TooLong, UnsupportedFormat)
+FAILURES: dict[str, type[JobError]] = {error.code: error for error in REFUSALS}
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeLimits:
+    """`timeout_s` counts the time spent waiting for the child, not the time the reader takes for a block."""
+
+    timeout_s: float
+    memory_bytes: int
+    max_duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What the file says of itself, before any of it is decoded. Never to be relied on."""
+
+    container: str
+    codec: str
+    duration_s: float | None
+    sample_rate: int
+    channels: int
+
+
+def decode(
+    path: Path, limits: DecodeLimits, *, start_s: float | None = None, end_s: float | None = None
+) -> "Decoding":
+    """Starts decoding; sample 0 of the first block lies at `start_s`. Raises a JobError that names the cause.
+
+    To be used with `with`, in a thread that outlives it: Linux ends the child with the thread that began it.
+    """
+    with path.open("rb", buffering=0) as media:
+        found = format_of(media)
+        return Decoding(media.fileno(), found, limits, start_s or 0.0, end_s)
+
+
+class Decoding:
+    """One running decode. Leaving the `with` block ends the child, whatever it is doing."""
+
+    def __init__(
+        self, media_fd: int, found: MediaFormat, limits: DecodeLimits, start_s: float, end_s: float | None
+    ) -> None:
+        self._timeout_s = self._wait_left_s = limits.timeout_s
+        self._max_duration_s = limits.max_duration_s
+        self._max_bytes = round(limits.max_duration_s * SAMPLE_RATE) * SAMPLE_BYTES
+        self._folder = tempfile.TemporaryDirectory(prefix="decode-", ignore_cleanup_errors=True)
+        self._report = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        self.decoded_s = 0.0
+        self.warnings: tuple[str, ...] = ()
+        request = Request(
+            fd=media_fd,
+            demuxer=found.demuxer,
+            duration_is_exact=found.duration_is_exact,
+            promised_s=found.promised_s,
+            parent_pid=os.getpid(),
+            memory_bytes=limits.memory_bytes,
+            cpu_s=int(limits.timeout_s) + CPU_MARGIN_S,
+            max_duration_s=limits.max_duration_s,
+            start_s=start_s,
+            end_s=end_s,
+        )
+        self._child = _start(request, self._folder.name, self._report)
+        assert self._child.stdout is not None
+        self._pipe = self._child.stdout
+        try:
+            self.probe = self._read_probe()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._child.poll() is None:
+            os.killpg(self._child.pid, signal.SIGKILL)
+        self._child.wait()
+        self._pipe.close()
+        self._report.close()
+        self._folder.cleanup()
+
+    def blocks(self) -> Iterator[Pcm]:
+        """The sound in blocks of 30 s, the last one shorter. To be walked once."""
+        block = bytearray()
+        received = 0
+        while (message := self._read_message())[0] is Kind.SOUND:
+            received += len(message[1])
+            if received > self._max_bytes:
+                raise TooLong(f"The recording is longer than {self._max_duration_s:.0f} seconds.")
+            block += message[1]
+            while len(block) >= BLOCK_BYTES:
+                yield np.frombuffer(bytes(block[:BLOCK_BYTES]), np.int16)
+                del block[:BLOCK_BYTES]
+        kind, payload = message
+        if kind is not Kind.END:
+            raise self._crash("the child broke the protocol")
+        self.warnings = tuple(json.loads(payload)["warnings"])
+        self.decoded_s = received / SAMPLE_BYTES / SAMPLE_RATE
+        if block:
+            yield np.frombuffer(bytes(block), np.int16)
+
+    def _read_probe(self) -> Probe:
+        kind, payload = self._read_message()
+        if kind is not Kind.PROBE:
+            raise self._crash("the child broke the protocol")
+        return Probe(**json.loads(payload))
+
+    def _read_message(self) -> tuple[Kind, bytes]:
+        """Raises the failure if the message is one."""
+        letter, size = MESSAGE.unpack(self._read(MESSAGE.size))
+        if size > MAX_PAYLOAD_BYTES or letter not in KINDS:
+            raise self._crash("the child broke the protocol")
+        kind, payload = KINDS[letter], self._read(size)
+        if kind is Kind.FAILURE:
+            raise _failure(json.loads(payload))
+        return kind, payload
+
+    def _read(self, size: int) -> bytes:
+        filled = bytearray()
+        while len(filled) < size:
+            self._wait()
+            piece = self._pipe.read(size - len(filled))
+            if not piece:
+                raise self._untold_end()
+            filled += piece
+        return bytes(filled)
+
+    def _wait(self) -> None:
+        poll = select.poll()
+        poll.register(self._pipe, select.POLLIN)
+        began = time.monotonic()
+        is_ready = poll.poll(max(self._wait_left_s, 0.0) * MILLISECONDS)
+        self._wait_left_s -= time.monotonic() - began
+        if not is_ready:
+            raise self._timeout()
+
+    def _untold_end(self) -> JobError:
+        """What it means that the child's pipe closed before its last message."""
+        try:
+            status = self._child.wait(max(self._wait_left_s, 0.0))
+        except subprocess.TimeoutExpired as error:
+            raise self._timeout() from error
+        if status == -signal.SIGXCPU:
+            return DecodeTimeout(f"Decoding took more than {self._timeout_s:g} seconds of processor time.")
+        return self._crash(f"signal {-status}" if status < 0 else f"exit status {status}")
+
+    def _timeout(self) -> DecodeTimeout:
+        return DecodeTimeout(f"Decoding did not end within {self._timeout_s:g} seconds.")
+
+    def _crash(self, cause: str) -> DecoderCrashed:
+        """The child's standard error becomes a note: it shows in our traceback and to no client."""
+        error = DecoderCrashed()
+        size = self._report.seek(0, os.SEEK_END)
+        self._report.seek(max(size - REPORT_BYTES, 0))
+        error.add_note(f"decoder: {cause}\n{self._report.read().decode(errors='replace')}")
+        return error
+
+
+def _start(request: Request, folder: str, report: IO[bytes]) -> "subprocess.Popen[bytes]":
+    """The one place where the child is started. Namespaces or a seccomp filter would wrap this command."""
+    return subprocess.Popen(
+        [sys.executable, "-I", "-B", decode_child.__file__, json.dumps(asdict(request))],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=report,
+        bufsize=0,
+        pass_fds=(request.fd,),
+        cwd=folder,
+        env=CHILD_ENVIRONMENT,
+        start_new_session=True,
+    )
+
+
+def _failure(payload: dict[str, Any]) -> JobError:
+    return FAILURES[payload["code"]](payload["detail"])

@@ -1,0 +1,151 @@
+"""Decides which waiting windows the model sees next. Policy only: no torch, no threads, no clock.
+
+Time is counted in turns (one `take` is one turn) and fairness in seconds of audio. Each job carries the
+seconds it has been given; who has been given least is next. That shares out what deficit round robin does,
+and a batch of mixed lengths needs no rounds.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from worker.engine.values import DecodingOptions, Window
+
+Ticket = TypeVar("Ticket")
+
+EXPRESS_WINDOWS = 2
+"""So many first windows of every job go before all others: a short clip is done by then."""
+
+PATIENCE_TURNS = 8
+"""A job passed over for so long leads a batch, whoever else waits."""
+
+RESERVED_SHARE = 4
+"""One slot in so many is kept from express windows while others could use it."""
+
+LEAST_COST_S = 1.0
+"""However short, a window takes a slot and a pass of the encoder."""
+
+MEMORY_TURNS = 64
+"""A job that comes back within so many turns is still the same job, not a newcomer."""
+
+
+@dataclass(slots=True)
+class _Backlog(Generic[Ticket]):
+    """One job's waiting windows, in order, and what it has had so far."""
+
+    number: int
+    given_s: float = 0.0
+    seen_turn: int = 0
+    taken: int = 0
+    waiting: deque[tuple[Window, Ticket]] = field(default_factory=deque)
+
+    @property
+    def options(self) -> DecodingOptions:
+        return self.waiting[0][0].options
+
+    @property
+    def is_express(self) -> bool:
+        return self.taken < EXPRESS_WINDOWS
+
+    @property
+    def place(self) -> tuple[int, float, int]:
+        """Smallest goes first: the fewest windows while express, then the least audio, then age."""
+        return min(self.taken, EXPRESS_WINDOWS), self.given_s, self.number
+
+
+class Scheduler(Generic[Ticket]):
+    """The waiting windows of all jobs. A ticket is whatever the caller wants back with its window's turn.
+
+    Promises: every window is taken once; a job's windows in the order they were added; a batch has one set
+    of decoding options; a newcomer's first window is in one of the next two batches unless other newcomers
+    came before it; no job waits for ever; a batch is left with room only when no window would fit in it.
+    """
+
+    def __init__(self) -> None:
+        self._backlogs: dict[str, _Backlog[Ticket]] = {}
+        self._arrivals = 0
+        self._turn = 0
+        self._floor_s = 0.0
+        self._patience_led = False
+
+    def __len__(self) -> int:
+        """Windows waiting."""
+        return sum(len(backlog.waiting) for backlog in self._backlogs.values())
+
+    @property
+    def waiting_s(self) -> float:
+        """Seconds of audio waiting."""
+        return sum(window.duration_s for b in self._backlogs.values() for window, _ in b.waiting)
+
+    def add(self, job: str, window: Window, ticket: Ticket) -> None:
+        backlog = self._backlogs.get(job)
+        if backlog is None:
+            self._arrivals += 1
+            backlog = _Backlog(number=self._arrivals)
+            self._backlogs[job] = backlog
+        if not backlog.waiting:
+            # Who comes, or comes back after a pause, starts level with the others: nobody saves up turns.
+            backlog.given_s = max(backlog.given_s, self._level_s())
+            backlog.seen_turn = self._turn
+        backlog.waiting.append((window, ticket))
+
+    def take(self, limit: int) -> list[Ticket]:
+        """The next batch: at most `limit` tickets whose windows have equal options; empty if none wait."""
+        waiting = [backlog for backlog in self._backlogs.values() if backlog.waiting]
+        if not waiting or limit < 1:
+            return []
+        self._turn += 1
+        lead = self._lead(waiting)
+        options = lead.options
+        batch = [self._pop(lead)]
+        while len(batch) < limit:
+            fitting = [backlog for backlog in waiting if backlog.waiting and backlog.options == options]
+            if not fitting:
+                break
+            is_reserved = len(batch) >= limit - limit // RESERVED_SHARE
+            batch.append(self._pop(_next(fitting, is_reserved)))
+        self._forget()
+        return batch
+
+    def drop(self, job: str) -> list[Ticket]:
+        """Forgets `job`; returns the tickets of the windows it still had waiting."""
+        backlog = self._backlogs.pop(job, None)
+        return [ticket for _, ticket in backlog.waiting] if backlog else []
+
+    def drop_all(self) -> list[Ticket]:
+        """Forgets every job; returns the tickets of all windows waiting."""
+        return [ticket for job in list(self._backlogs) for ticket in self.drop(job)]
+
+    def _lead(self, waiting: list[_Backlog[Ticket]]) -> _Backlog[Ticket]:
+        """Whose turn it is; its options become the batch's."""
+        overdue = [b for b in waiting if b.taken and self._turn - b.seen_turn > PATIENCE_TURNS]
+        # Every other turn at most, or many overdue jobs would starve the newcomers, who go in by age anyway.
+        self._patience_led = bool(overdue) and not self._patience_led
+        if self._patience_led:
+            return min(overdue, key=lambda backlog: (backlog.seen_turn, backlog.number))
+        return _next(waiting, is_reserved=False)
+
+    def _pop(self, backlog: _Backlog[Ticket]) -> Ticket:
+        window, ticket = backlog.waiting.popleft()
+        backlog.taken += 1
+        backlog.given_s += max(window.duration_s, LEAST_COST_S)
+        backlog.seen_turn = self._turn
+        return ticket
+
+    def _level_s(self) -> float:
+        """Where a newcomer starts: with the one who has been given least. Never falls."""
+        given = [backlog.given_s for backlog in self._backlogs.values() if backlog.waiting]
+        self._floor_s = max(self._floor_s, min(given, default=self._floor_s))
+        return self._floor_s
+
+    def _forget(self) -> None:
+        oldest = self._turn - MEMORY_TURNS
+        gone = [job for job, b in self._backlogs.items() if not b.waiting and b.seen_turn < oldest]
+        for job in gone:
+            del self._backlogs[job]
+
+
+def _next(backlogs: list[_Backlog[Ticket]], is_reserved: bool) -> _Backlog[Ticket]:
+    """Who goes next; a reserved slot goes to a long job if there is one."""
+    long = [backlog for backlog in backlogs if not backlog.is_express] if is_reserved else []
+    return min(long or backlogs, key=lambda backlog: backlog.place)
