@@ -1,0 +1,142 @@
+"""The worker's composition root: settings → parts, put together once, before Celery says it is ready."""
+
+import os
+import socket
+from dataclasses import dataclass
+
+from celery import Celery, signals
+
+from shared.blob_store import BlobStore
+from shared.fleet import Fleet
+from shared.job_store import JobStore
+from shared.ledger import DELIVER_QUEUE, PREPARE_QUEUE, Ledger
+from shared.log import get_logger
+from shared.models import ModelCard, parse_models, queue_of
+from shared.redis_store import RedisStore, connect, webhook_secret
+from shared.settings import Settings
+from shared.task_queue import CeleryQueue, Dispatcher, make_celery
+from worker import tasks
+from worker.context import Context
+from worker.engine.engine import Engine
+from worker.engine.whisper import load_runner
+from worker.heartbeat import Heartbeat
+from worker.http_guard import GuardedSender
+from worker.leases import Leases
+from worker.sweeper import Sweeper
+from worker.webhooks import key_of
+
+_REDIS_RETRIES = 6
+_SPARE_THREADS = 2
+
+_log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """Everything that runs beside Celery's own threads."""
+
+    celery: Celery
+    context: Context
+    heartbeat: Heartbeat
+    sweeper: Sweeper
+
+    def start(self) -> None:
+        self.heartbeat.start()
+        self.sweeper.start()
+
+    def drain(self) -> None:
+        """From now on nothing is claimed, and what is held goes back between two windows."""
+        self.context.leases.draining.set()
+
+    def close(self) -> None:
+        self.sweeper.close()
+        self.heartbeat.close()
+        self.context.leases.close()
+        for engine, _ in self.context.engines.values():
+            engine.close(self.context.settings.stop_grace_s)
+
+
+def build(settings: Settings) -> Worker:
+    """Loads the models, which takes a while. Raises ModelUnavailable when one cannot be had."""
+    name = f"{socket.gethostname()}-{os.getpid()}"
+    engines = _engines(settings)
+    store = RedisStore(connect(settings.redis_url, retries=_REDIS_RETRIES))
+    ledger = Ledger(store, settings.lease_s)
+    fleet = Fleet(store)
+    jobs = JobStore(store)
+    blobs = BlobStore(settings.blob_url)
+    celery = make_celery(settings.redis_url)
+    dispatcher = Dispatcher(ledger, fleet, CeleryQueue(celery), settings.hint_s)
+    context = Context(
+        name=name,
+        settings=settings,
+        blobs=blobs,
+        jobs=jobs,
+        ledger=ledger,
+        fleet=fleet,
+        dispatcher=dispatcher,
+        leases=Leases(ledger, settings.lease_s),
+        engines=engines,
+        sender=GuardedSender(allow=settings.webhook_allow, timeout_s=settings.webhook_timeout_s),
+        webhook_secrets=_secrets(settings, store),
+    )
+    tasks.register(celery, context)
+    sweeper = Sweeper(name, store, ledger, jobs, blobs, dispatcher, settings.sweep_s)
+    return Worker(celery, context, Heartbeat(context), sweeper)
+
+
+def run(worker: Worker) -> None:
+    """Hands over to Celery until it is told to stop; SIGTERM hands unfinished windows back."""
+
+    @signals.worker_ready.connect(weak=False)  # type: ignore[untyped-decorator]
+    def on_ready(**_: object) -> None:
+        worker.start()
+        _log.info("worker_ready", models=list(worker.context.engines))
+
+    @signals.worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
+    def on_stop(**_: object) -> None:
+        worker.drain()
+
+    worker.celery.worker_main(_arguments(worker.context))
+
+
+def _arguments(context: Context) -> list[str]:
+    settings = context.settings
+    parts = settings.part_slots * len(context.engines)
+    threads = settings.prepare_slots + parts + settings.deliver_slots + _SPARE_THREADS
+    queues = [PREPARE_QUEUE, DELIVER_QUEUE, *(queue_of(name) for name in context.engines)]
+    return [
+        "worker",
+        "--pool=threads",
+        f"--concurrency={threads}",
+        f"--queues={','.join(queues)}",
+        f"--hostname=ananse@{context.name}",
+        f"--loglevel={settings.log_level}",
+        "--without-gossip",
+        "--without-mingle",
+        "--task-events",
+    ]
+
+
+def _engines(settings: Settings) -> dict[str, tuple[Engine, ModelCard]]:
+    engines = {}
+    for source in parse_models(settings.models):
+        runner = load_runner(
+            source,
+            device=settings.device,
+            dtype=settings.dtype,
+            threads=settings.threads or os.cpu_count() or 1,
+            hf_endpoint=settings.hf_endpoint,
+        )
+        engines[source.name] = (Engine(runner, settings.batch_size), runner.card)
+        _log.info("model_loaded", model=source.name, device=runner.card.device, dtype=runner.card.dtype)
+    return engines
+
+
+def _secrets(settings: Settings, store: RedisStore) -> tuple[str, ...]:
+    """The setting, else one that is made once and kept where all workers find it."""
+    if settings.webhook_secret is not None:
+        secret = settings.webhook_secret.get_secret_value()
+        key_of(secret)
+        return (secret,)
+    return (webhook_secret(store),)

@@ -1,0 +1,56 @@
+"""What the steps of a job work with, put together once in `app.py`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from shared.blob_store import BlobStore
+from shared.errors import NoWorker
+from shared.fleet import Fleet
+from shared.job import Job
+from shared.job_store import JobStore
+from shared.ledger import Ledger
+from shared.models import ModelCard, queue_of
+from shared.settings import Settings
+from shared.task_queue import Dispatcher
+from worker.delivery import Sender
+from worker.engine.engine import Engine
+from worker.leases import Leases
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """`engines` holds, by model name, each loaded model's engine and card."""
+
+    name: str
+    settings: Settings
+    blobs: BlobStore
+    jobs: JobStore
+    ledger: Ledger
+    fleet: Fleet
+    dispatcher: Dispatcher
+    leases: Leases
+    engines: Mapping[str, tuple[Engine, ModelCard]]
+    sender: Sender
+    webhook_secrets: tuple[str, ...]
+
+    def engine(self, model: str) -> tuple[Engine, ModelCard]:
+        """Raises NoWorker when another worker must do this part."""
+        if model not in self.engines:
+            raise NoWorker(f"This worker does not serve {model}.")
+        return self.engines[model]
+
+    def card(self, model: str) -> ModelCard:
+        """The model's card, wherever it is loaded. Raises NoWorker when it is nowhere at the moment."""
+        if model in self.engines:
+            return self.engines[model][1]
+        for worker in self.fleet.live():
+            for card in worker.models:
+                if card.name == model:
+                    return card
+        raise NoWorker(f"No worker serves {model} at the moment.")
+
+    def queue(self, model: str) -> str:
+        return queue_of(model)
+
+    def retention_s(self, job: Job) -> float:
+        return job.options.retention_s or self.settings.retention_s

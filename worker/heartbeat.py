@@ -1,0 +1,90 @@
+"""Tells the fleet that this worker lives and what it holds, and ends the process when its model hangs."""
+
+import os
+import resource
+import socket
+import threading
+
+from shared.errors import ServiceError
+from shared.fleet import BEAT_S, WorkerState
+from shared.ledger import DELIVER_QUEUE, PREPARE_QUEUE
+from shared.log import get_logger
+from shared.models import queue_of
+from worker.context import Context
+from worker.engine.engine import Statistics
+
+EXIT_STUCK = 70
+
+_log = get_logger()
+
+
+class Heartbeat:
+    """A thread that beats every BEAT_S until closed."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """The first beat comes at once, and with it the waiting work."""
+        self._beat()
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+        try:
+            self._context.fleet.leave(self._context.name)
+        except ServiceError as error:
+            _log.warning("leave_failed", code=error.code)
+
+    def _run(self) -> None:
+        while not self._stopped.wait(BEAT_S):
+            self._beat()
+            self._end_if_stuck()
+
+    def _beat(self) -> None:
+        try:
+            self._context.fleet.beat(state(self._context))
+            self._context.dispatcher.dispatch()
+        except ServiceError as error:
+            _log.warning("heartbeat_failed", code=error.code)
+
+    def _end_if_stuck(self) -> None:
+        """A model call cannot be interrupted from outside; the supervisor starts a new process."""
+        for model, (engine, _) in self._context.engines.items():
+            stuck_s = engine.statistics().stuck_for_s
+            if stuck_s > self._context.settings.batch_timeout_s:
+                _log.error("model_stuck", model=model, stuck_s=round(stuck_s, 1))
+                os._exit(EXIT_STUCK)
+
+
+def state(context: Context) -> WorkerState:
+    settings = context.settings
+    statistics = {name: engine.statistics() for name, (engine, _) in context.engines.items()}
+    return WorkerState(
+        name=context.name,
+        models=tuple(card for _, card in context.engines.values()),
+        slots={PREPARE_QUEUE: settings.prepare_slots, DELIVER_QUEUE: settings.deliver_slots}
+        | {queue_of(name): settings.part_slots for name in context.engines},
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        busy=context.leases.count,
+        draining=context.leases.draining.is_set(),
+        rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        rtfx={name: round(one.audio_s / one.busy_s, 1) for name, one in statistics.items() if one.busy_s},
+        engine={name: _engine_numbers(one) for name, one in statistics.items()},
+    )
+
+
+def _engine_numbers(one: Statistics) -> dict[str, float]:
+    return {
+        "windows": one.windows,
+        "audio_s": round(one.audio_s, 1),
+        "busy_s": round(one.busy_s, 1),
+        "idle_s": round(one.idle_s, 1),
+        "batch_fill": round(one.batch_fill, 3),
+        "batch_limit": one.batch_limit,
+        "waiting": one.waiting,
+    }

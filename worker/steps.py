@@ -1,0 +1,102 @@
+"""The edge of every step: claim it, do its work, and translate whatever comes of it for the ledger."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError
+from dataclasses import asdict
+
+from shared.blob_store import BlobMissing
+from shared.errors import DependencyError, Internal, JobError, MediaMissing, NotFound, WorkerCrashed
+from shared.job import Failure, Job, Status
+from shared.ledger import Claim, ClaimOutcome, Fenced
+from shared.log import get_logger
+from shared.webhook_body import webhook_body
+from worker import outbox, transcription
+from worker.context import Context
+from worker.leases import Draining, Held
+
+Work = Callable[[Held, Job, Context], None]
+
+WORK: Mapping[str, Work] = {
+    "prepare": transcription.prepare,
+    "part": transcription.transcribe,
+    "finish": transcription.finish,
+    "deliver": outbox.deliver,
+}
+
+_AGAIN_S = 2.0
+_DEPENDENCY_S = 5.0
+
+_log = get_logger()
+
+
+def perform(job_id: str, step: str, context: Context) -> None:
+    """Does one step if it is still to be done. Never raises: what goes wrong is in the ledger and the log."""
+    if context.leases.draining.is_set():
+        return
+    try:
+        claim = context.ledger.claim(job_id, step, context.name, _most_claims(step, context))
+        if not claim.is_held:
+            _log.info("step_not_claimed", outcome=claim.outcome)
+            return
+        _log.info("step_claimed", attempt=claim.attempt)
+        with context.leases.hold(claim) as held:
+            _do(held, context)
+        context.dispatcher.dispatch()
+    except DependencyError as error:
+        # Not even the handing back went through: the lease lapses and the sweeper sees to it.
+        _log.warning("step_left_to_sweeper", code=error.code)
+    except Fenced as error:
+        _log.info("step_fenced", reason=error.reason)
+
+
+def _do(held: Held, context: Context) -> None:
+    claim = held.claim
+    try:
+        job = context.jobs.get(claim.job_id)
+        if claim.outcome is ClaimOutcome.EXHAUSTED:
+            _fail(claim, job, WorkerCrashed(), context)
+            return
+        WORK[claim.step.split("-", 1)[0]](held, job, context)
+        _log.info("step_done")
+    except NotFound:
+        _log.info("job_deleted")
+    except (Draining, CancelledError):
+        context.ledger.release(claim)
+        _log.info("step_handed_back")
+    except JobError as error:
+        _fail_or_try_again(claim, job, error, context)
+    except BlobMissing:
+        _fail_or_try_again(claim, job, MediaMissing(), context)
+    except DependencyError as error:
+        context.ledger.release(claim, error.retry_after_s or _DEPENDENCY_S)
+        _log.warning("step_put_off", code=error.code)
+    except Fenced:
+        raise
+    except Exception:
+        _log.exception("step_failed")
+        _fail_or_try_again(claim, job, Internal(), context)
+
+
+def _fail_or_try_again(claim: Claim, job: Job, error: JobError, context: Context) -> None:
+    if claim.claims < error.tries or claim.step.startswith("deliver"):
+        context.ledger.try_again(claim, _AGAIN_S)
+        _log.warning("step_tried_again", code=error.code, claims=claim.claims)
+    else:
+        _fail(claim, job, error, context)
+
+
+def _fail(claim: Claim, job: Job, error: JobError, context: Context) -> None:
+    failure = Failure(error.code, error.detail, error.retryable)
+    context.ledger.end(
+        claim,
+        Status.FAILED,
+        {"failure": asdict(failure)},
+        webhook=webhook_body(job, Status.FAILED, failure, context.settings.public_url),
+        retention_s=context.retention_s(job),
+    )
+    _log.warning("job_failed", code=error.code)
+
+
+def _most_claims(step: str, context: Context) -> int:
+    """A delivery ends by its own schedule, everything else after so many beginnings."""
+    return 0 if step.startswith("deliver") else context.settings.max_claims

@@ -1,0 +1,235 @@
+"""How a job gets from media to transcript: `prepare`, `transcribe` and `finish`, each a claimed step.
+
+A step may be begun many times; what it stores is the same each time, and the ledger takes it once.
+"""
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from dataclasses import asdict, replace
+
+from shared import job_files
+from shared.errors import CannotDo
+from shared.job import Job, Options, Status
+from shared.ledger import part_step
+from shared.models import Abilities, ModelCard
+from shared.transcript import WindowResult
+from shared.webhook_body import webhook_body
+from worker import parts
+from worker.context import Context
+from worker.engine.audio import DecodeLimits, Decoding, decode
+from worker.engine.engine import Engine
+from worker.engine.merge import assemble, window_result
+from worker.engine.vad import SpeechParams, detector_for
+from worker.engine.values import DecodingOptions, Hypothesis, Window
+from worker.engine.windows import Cut, cut_windows
+from worker.leases import Held
+
+_LOOK_S = 0.5
+_VOTERS = 3
+
+
+def prepare(held: Held, job: Job, context: Context) -> None:
+    """Media → parts: decode, detect speech, pack windows; each part is offered as soon as it is cut."""
+    began = time.monotonic()
+    card = context.card(job.options.model)
+    check_abilities(job.options, card.abilities)
+    with (
+        context.blobs.local(job_files.media(job.id)) as path,
+        decode(path, _limits(context), start_s=job.options.start_s, end_s=job.options.end_s) as decoding,
+    ):
+        context.ledger.note(held.claim, {"media": _media(job, decoding, decoding.probe.duration_s)})
+        detector = detector_for(job.options.vad.enabled, _detector_options(job.options))
+        cuts = cut_windows(decoding.blocks(), detector, card.abilities.window_s)
+        for number, part in enumerate(parts.group(cuts, context.settings.part_s)):
+            held.check()
+            _offer(number, part, held, job, context)
+        context.ledger.prepared(
+            held.claim,
+            {
+                "media": _media(job, decoding, decoding.decoded_s),
+                "decode_s": round(time.monotonic() - began, 3),
+                "warnings": decoding.warnings,
+            },
+        )
+
+
+def transcribe(held: Held, job: Job, context: Context) -> None:
+    """A part's windows → results, each kept as soon as it is there; kept ones are not run again."""
+    engine, card = context.engine(job.options.model)
+    context.ledger.note(held.claim, {"model": _model_used(card)})
+    kept = {result.index: result for result in context.ledger.kept_windows(held.claim)}
+    windows = _read_part(held, job, card.abilities, context)
+    todo = [window for window in windows if window.index not in kept]
+    for window, hypothesis in _run(engine, job.id, todo, _votes(kept.values()), held):
+        result = window_result(window, hypothesis)
+        context.ledger.checkpoint(held.claim, result, window.duration_s)
+        kept[result.index] = result
+    rows = [json.loads(kept[index].to_json()) for index in sorted(kept)]
+    context.blobs.write(job_files.part_result(job.id, held.claim.step), json.dumps(rows).encode())
+    context.ledger.finish_part(held.claim)
+
+
+def finish(held: Held, job: Job, context: Context) -> None:
+    """All parts → one transcript in file time; the job is completed."""
+    results = [result for number in range(job.parts) for result in _part_results(job, number, context)]
+    transcript = replace(
+        assemble(results, job.media.duration_s or 0.0),
+        warnings=job.warnings,
+        model=asdict(job.model) if job.model else {"name": job.options.model},
+        options=public_options(job.options),
+    )
+    context.blobs.write(job_files.transcript(job.id), transcript.to_json().encode())
+    context.ledger.end(
+        held.claim,
+        Status.COMPLETED,
+        {"language": asdict(transcript.language)} if transcript.language else {},
+        webhook=webhook_body(job, Status.COMPLETED, public_url=context.settings.public_url),
+        retention_s=context.retention_s(job),
+    )
+    _remove_parts(job, context)
+
+
+def check_abilities(options: Options, abilities: Abilities) -> None:
+    """Raises CannotDo for what the model was not made for: better said than done badly."""
+    if options.language and abilities.languages and options.language not in abilities.languages:
+        raise CannotDo(f"The model does not know the language {options.language!r}.")
+    if options.task not in abilities.tasks:
+        raise CannotDo(f"The model cannot {options.task}.")
+    if options.word_timestamps and not abilities.word_timestamps:
+        raise CannotDo("The model gives no word timestamps.")
+    if options.prompt and not abilities.prompt:
+        raise CannotDo("The model takes no prompt.")
+
+
+def public_options(options: Options) -> dict[str, object]:
+    """The snapshot without what is the client's secret."""
+    fields = json.loads(options.to_json())
+    for secret in ("webhook_url", "webhook_auth_header_name", "webhook_auth_header_value"):
+        fields.pop(secret)
+    return dict(fields)
+
+
+def _offer(number: int, cuts: Sequence[Cut], held: Held, job: Job, context: Context) -> None:
+    part, flac = parts.encode(cuts, job.options.start_s or 0.0)
+    context.blobs.write(job_files.part_audio(job.id, part_step(number)), flac)
+    context.ledger.offer_part(held.claim, number, job.options.model, part.to_json(), part.seconds)
+    context.dispatcher.dispatch([context.queue(job.options.model)])
+
+
+def _read_part(held: Held, job: Job, abilities: Abilities, context: Context) -> list[Window]:
+    flac = context.blobs.read(job_files.part_audio(job.id, held.claim.step))
+    return parts.decode(
+        parts.Part.from_json(held.claim.body), flac, _decoding_options(job.options, abilities)
+    )
+
+
+def _votes(results: Iterable[WindowResult]) -> defaultdict[str, float]:
+    """Languages found so far, by confidence and length."""
+    votes: defaultdict[str, float] = defaultdict(float)
+    for result in results:
+        if result.language is not None:
+            votes[result.language.code] += (result.language.confidence or 0.0) * (result.end - result.start)
+    return votes
+
+
+def _run(
+    engine: Engine, job_id: str, windows: Sequence[Window], votes: defaultdict[str, float], held: Held
+) -> Iterator[tuple[Window, Hypothesis]]:
+    """Windows with what the model made of them, as they get done.
+
+    Where the language is to be found out, the first few windows vote and the rest of the part follows:
+    single windows guess wrong, and a transcript that changes its language in between helps nobody.
+    """
+    is_open = bool(windows) and windows[0].options.language is None
+    voters, rest = (windows[:_VOTERS], windows[_VOTERS:]) if is_open and not votes else ((), windows)
+    for window, hypothesis in _settle(engine, job_id, voters, held):
+        if hypothesis.language is not None:
+            votes[hypothesis.language] += (hypothesis.language_probability or 0.0) * window.duration_s
+        yield window, hypothesis
+    if is_open and votes:
+        language = max(votes, key=lambda code: votes[code])
+        rest = [replace(window, options=replace(window.options, language=language)) for window in rest]
+    yield from _settle(engine, job_id, rest, held)
+
+
+def _settle(
+    engine: Engine, job_id: str, windows: Sequence[Window], held: Held
+) -> Iterator[tuple[Window, Hypothesis]]:
+    """Hands all windows to the engine; leaves none behind, whatever ends the loop."""
+    pending: dict[Future[Hypothesis], Window] = {engine.submit(job_id, window): window for window in windows}
+    try:
+        while pending:
+            held.check()
+            done, _ = wait(pending, timeout=_LOOK_S, return_when=FIRST_COMPLETED)
+            for future in done:
+                window = pending.pop(future)
+                try:
+                    yield window, future.result()
+                except CancelledError:
+                    held.check()
+                    raise
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+def _part_results(job: Job, number: int, context: Context) -> list[WindowResult]:
+    rows = json.loads(context.blobs.read(job_files.part_result(job.id, part_step(number))))
+    return [WindowResult.from_json(json.dumps(row)) for row in rows]
+
+
+def _remove_parts(job: Job, context: Context) -> None:
+    for number in range(job.parts):
+        context.blobs.remove(job_files.part_audio(job.id, part_step(number)))
+        context.blobs.remove(job_files.part_result(job.id, part_step(number)))
+
+
+def _limits(context: Context) -> DecodeLimits:
+    settings = context.settings
+    return DecodeLimits(
+        timeout_s=settings.decode_timeout_s,
+        memory_bytes=settings.decode_memory_bytes,
+        max_duration_s=settings.max_duration_s,
+    )
+
+
+def _detector_options(options: Options) -> SpeechParams:
+    vad = options.vad
+    return SpeechParams(
+        threshold=vad.threshold,
+        min_silence_s=vad.min_silence_s,
+        min_speech_s=vad.min_speech_s,
+        pad_s=vad.pad_s,
+    )
+
+
+def _decoding_options(options: Options, abilities: Abilities) -> DecodingOptions:
+    """The only language a model knows need not be guessed."""
+    language = options.language
+    if language is None and len(abilities.languages) == 1:
+        language = abilities.languages[0]
+    decoding = DecodingOptions(
+        language=language,
+        task=options.task,
+        word_timestamps=options.word_timestamps,
+        prompt=options.prompt,
+    )
+    return decoding if options.temperature is None else replace(decoding, temperatures=(options.temperature,))
+
+
+def _media(job: Job, decoding: Decoding, duration_s: float | None) -> dict[str, object]:
+    return asdict(
+        replace(
+            job.media,
+            duration_s=round(duration_s, 3) if duration_s is not None else None,
+            container=decoding.probe.container,
+            codec=decoding.probe.codec,
+        )
+    )
+
+
+def _model_used(card: ModelCard) -> dict[str, object]:
+    return {"name": card.name, "revision": card.revision, "device": card.device, "dtype": card.dtype}
