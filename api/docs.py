@@ -1,0 +1,117 @@
+"""The OpenAPI document, a Swagger UI from our own host, what a problem's `type` leads to, the first page."""
+
+from collections.abc import Mapping
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, cast
+
+from flask import Blueprint, Response, current_app, jsonify, send_from_directory
+from flask_openapi.openapi import OpenAPI
+
+from api.answers import ErrorCodeOut, TranscriptOut
+from api.jobs import json_answer
+from api.openapi import components
+from api.parts import parts
+from api.problems import all_errors
+from shared.errors import NotFound, ServiceError
+
+_ASSETS = Path(str(files("flask_openapi_swagger"))) / "templates" / "swagger"
+# Swagger UI sets style attributes; scripts come from files only, and nothing from elsewhere.
+_DOCS_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_PAGE_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+_DOCS_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>Ananse: API</title>
+<link rel="icon" href="docs/assets/images/swagger.svg">
+<link rel="stylesheet" href="docs/assets/css/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="docs/assets/js/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script>
+</body>
+</html>
+"""
+_START_SCRIPT = """SwaggerUIBundle({
+  url: "openapi.json",
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  validatorUrl: null,
+  presets: [SwaggerUIBundle.presets.apis],
+});
+"""
+_FIRST_PAGE = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>Ananse</title></head>
+<body>
+<h1>Ananse</h1>
+<p>Speech transcription. Send a recording:</p>
+<pre>curl -F file=@talk.mp3 http://this-host/v1/jobs</pre>
+<p>Models: {models}.</p>
+<ul>
+<li><a href="docs">API documentation</a></li>
+<li><a href="openapi.json">OpenAPI document</a></li>
+<li><a href="v1/models">Models</a></li>
+<li><a href="readyz">Is it ready</a></li>
+</ul>
+</body>
+</html>
+"""
+
+blueprint = Blueprint("docs", __name__)
+
+
+@blueprint.get("/openapi.json")
+def openapi_json() -> Response:
+    return jsonify(document(cast(OpenAPI, current_app)))
+
+
+@blueprint.get("/docs")
+def docs_page() -> Response:
+    return _page(_DOCS_PAGE, _DOCS_POLICY)
+
+
+@blueprint.get("/docs/start.js")
+def docs_script() -> Response:
+    return Response(_START_SCRIPT, mimetype="text/javascript")
+
+
+@blueprint.get("/docs/assets/<path:name>")
+def docs_asset(name: str) -> Response:
+    return send_from_directory(_ASSETS, name, max_age=3600)
+
+
+@blueprint.get("/problems/<code>")
+def problem_type(code: str) -> Response:
+    """Where a problem document's `type` leads."""
+    kind: type[ServiceError] | None = next((kind for kind in all_errors() if kind.code == code), None)
+    if kind is None:
+        raise NotFound()
+    shape = ErrorCodeOut(code=kind.code, title=kind.title, status=kind.status, retryable=kind.retryable)
+    return json_answer(shape.model_dump_json())
+
+
+@blueprint.get("/")
+def first_page() -> Response:
+    names = ", ".join(escape(model.name) for model in parts().models)
+    return _page(_FIRST_PAGE.format(models=names), _PAGE_POLICY)
+
+
+def document(app: OpenAPI) -> Mapping[str, Any]:
+    """The OpenAPI document, made from the typed shapes."""
+    spec: dict[str, Any] = app.api_doc
+    schemas = spec["components"]["schemas"] | components(TranscriptOut)
+    return spec | {"components": spec["components"] | {"schemas": schemas}}
+
+
+def _page(html: str, policy: str) -> Response:
+    answer = Response(html, mimetype="text/html")
+    answer.headers["Content-Security-Policy"] = policy
+    return answer

@@ -1,0 +1,64 @@
+"""gunicorn's settings, from ours. Threads, for clients that wait; the heartbeat is apart from requests, so
+long uploads outlive `timeout`."""
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+from api.auth import address_to_bind
+from api.parts import EXTENSION
+from shared import log
+from shared.settings import Settings, SettingsError, load
+
+_EXIT_CONFIGURATION = 78
+
+
+def _load() -> Settings:
+    """A start-up mistake is one sentence, not a traceback."""
+    try:
+        return load()
+    except SettingsError as error:
+        sys.stderr.write(f"ananse: {error}\n")
+        sys.exit(_EXIT_CONFIGURATION)
+
+
+_settings = _load()
+log.configure(_settings.log_level)
+
+bind = address_to_bind(_settings)
+worker_class = "gthread"
+workers = _settings.api_workers
+threads = _settings.api_threads
+timeout = 60
+graceful_timeout = int(_settings.stop_grace_s)
+keepalive = 15
+# A heartbeat file on a slow disk would stop the worker for no reason.
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+# It would write to the home folder, which a container has not.
+control_socket_disable = True
+# Options may stand in the query; a prompt in a script of three bytes a letter is long there.
+limit_request_line = 8190
+# Its lines go to our JSON log.
+logconfig_dict = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "root": {},
+    "handlers": {},
+    "formatters": {},
+    "loggers": {name: {"handlers": [], "propagate": True} for name in ("gunicorn.error", "gunicorn.access")},
+}
+
+
+def post_worker_init(worker: Any) -> None:
+    """Clients that wait are let go when the worker is told to stop; it would stand there for them."""
+    stopping = worker.wsgi.extensions[EXTENSION].stopping
+    finish = signal.getsignal(signal.SIGTERM)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopping.set()
+        if callable(finish):
+            finish(number, frame)
+
+    signal.signal(signal.SIGTERM, stop)

@@ -1,0 +1,234 @@
+"""/v1/jobs: submit, read, list, cancel, retry, delete. Views parse, call one function, render."""
+
+import re
+
+from flask import Response, request
+from flask_openapi.blueprint import APIBlueprint
+
+from api.answers import DeliveriesOut, DeliveryOut, JobOut, JobsOut
+from api.auth import identify
+from api.openapi import JOBS, answers, option_parameters, submit_body
+from api.options import merged, query_fields, read_options
+from api.parts import Parts, parts
+from api.problems import one_invalid, request_id
+from api.render import etag, job_out, job_path, retry_after_s
+from api.schemas import JobPath, JobQuery, JobsQuery, NoQuery
+from api.submissions import new_id, request_hash, resubmit, submit
+from api.uploads import FORM, UploadLimits, receive
+from api.waiting import wait_for
+from shared import job_files
+from shared.errors import (
+    Expired,
+    IdempotencyMismatch,
+    IncompleteUpload,
+    JobEnded,
+    LengthRequired,
+    NotFound,
+    NotReady,
+    StorageFull,
+    UnknownModel,
+    UnsupportedMediaType,
+    UnsupportedOption,
+    UploadTooLarge,
+    UrlIngestUnavailable,
+)
+from shared.job import Job, Status
+from shared.job_store import Filters, NewJob
+from shared.media import Media
+from shared.webhook_body import webhook_body
+
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]([\x20-\x7e]{0,253}[\x21-\x7e])?")
+_JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+blueprint = APIBlueprint("jobs", __name__, url_prefix="/v1/jobs", abp_tags=[JOBS])
+
+
+@blueprint.post(
+    "",
+    summary="Submit a recording",
+    request_body=submit_body("file"),
+    openapi_extensions={"parameters": option_parameters()},
+    responses=answers(
+        202,
+        JobOut,
+        UnknownModel,
+        UnsupportedOption,
+        IdempotencyMismatch,
+        Expired,
+        LengthRequired,
+        UploadTooLarge,
+        UnsupportedMediaType,
+        IncompleteUpload,
+        UrlIngestUnavailable,
+        StorageFull,
+    ),
+)
+def submit_job() -> Response:
+    """Answers as soon as the recording and its job are safe on disk."""
+    job, is_new = take_in("file")
+    answer = accepted(parts(), job)
+    if not is_new:
+        answer.headers["Idempotent-Replayed"] = "true"
+    return answer
+
+
+@blueprint.get(
+    "",
+    summary="List jobs, newest first",
+    responses=answers(
+        200,
+        JobsOut,
+    ),
+)
+def list_jobs(query: JobsQuery) -> Response:
+    page = parts().jobs.page(
+        identify(request),
+        Filters(query.status, query.model, query.tag, query.created_after, query.cursor, query.limit),
+    )
+    jobs = [shown(parts(), job) for job in page.jobs]
+    return json_answer(JobsOut(jobs=jobs, next_cursor=page.next_cursor).model_dump_json())
+
+
+@blueprint.get("/<job_id>", summary="Read a job", responses=answers(200, JobOut, NotFound))
+def get_job(path: JobPath, query: JobQuery) -> Response:
+    """With `wait` the answer is held back until the state changes, or the time is over."""
+    job = find(path.job_id)
+    if query.wait > 0:
+        job = wait_for(parts(), job, min(query.wait, parts().settings.max_wait_s))
+    shape = shown(parts(), job)
+    answer = json_answer(shape.model_dump_json())
+    answer.set_etag(etag(shape), weak=True)
+    if not job.status.is_terminal:
+        answer.headers["Retry-After"] = str(retry_after_s(shape))
+    answer.make_conditional(request)
+    return answer
+
+
+@blueprint.post(
+    "/<job_id>/cancel", summary="Cancel a job", responses=answers(200, JobOut, NotFound, JobEnded)
+)
+def cancel_job(path: JobPath, query: NoQuery) -> Response:
+    """The model stops within one window; what was done by then stays readable."""
+    job = find(path.job_id)
+    if not cancel(parts(), job):
+        job = find(path.job_id)
+        if job.status is not Status.CANCELED:
+            raise JobEnded(f"The job has ended as {job.status}.")
+    return json_answer(shown(parts(), find(path.job_id)).model_dump_json())
+
+
+@blueprint.post(
+    "/<job_id>/retry",
+    summary="Try a failed or canceled job again",
+    responses=answers(202, JobOut, NotFound, NotReady, JobEnded, Expired),
+)
+def retry_job(path: JobPath, query: NoQuery) -> Response:
+    """A new job with the same recording and options; the old one stays as it ended."""
+    job = find(path.job_id)
+    if job.status is Status.EXPIRED:
+        raise Expired()
+    return accepted(parts(), resubmit(parts(), job, request_id()))
+
+
+@blueprint.delete("/<job_id>", summary="Delete a job", responses=answers(204, None, NotFound))
+def delete_job(path: JobPath, query: NoQuery) -> Response:
+    """Recording, transcript and record; a job that has not ended is canceled first."""
+    job = find(path.job_id)
+    if not job.status.is_terminal:
+        cancel(parts(), job)
+    parts().jobs.delete(job.id)
+    parts().blobs.remove(job_files.folder(job.id))
+    return Response(status=204)
+
+
+@blueprint.get(
+    "/<job_id>/deliveries",
+    summary="The webhook log",
+    responses=answers(200, DeliveriesOut, NotFound),
+)
+def list_deliveries(path: JobPath, query: NoQuery) -> Response:
+    rows = parts().jobs.deliveries(find(path.job_id).id)
+    shape = DeliveriesOut(
+        deliveries=[
+            DeliveryOut(
+                attempt=row.attempt,
+                at=row.at,
+                status=row.status,
+                duration_s=row.duration_s,
+                error=row.error,
+                answer=row.answer,
+            )
+            for row in rows
+        ]
+    )
+    return json_answer(shape.model_dump_json())
+
+
+def take_in(*file_fields: str) -> tuple[Job, bool]:
+    """Receives the request's recording and options and makes their job; the job, and whether it is new."""
+    if request.is_json:
+        raise UrlIngestUnavailable("Send the recording itself, as multipart/form-data or as the body.")
+    tenant, key, query = identify(request), _idempotency_key(), query_fields(request)
+    name = ""
+    if request.mimetype != FORM:
+        # The recording is the body: all else is known, so what is wrong is refused before it is read.
+        name = query.pop("name", "")
+        read_options(parts(), merged(query, {}))
+    limits = UploadLimits(parts().settings.max_upload_bytes, parts().settings.upload_idle_s)
+    with receive(request, parts().blobs, limits, file_fields, name) as received:
+        options = read_options(parts(), merged(query, received.fields))
+        upload = received.upload
+        media = Media(upload.name, upload.size_bytes, upload.sha256)
+        new = NewJob(
+            new_id(),
+            tenant,
+            options,
+            media,
+            request_id(),
+            idempotency_key=key,
+            request_hash=request_hash(media, options),
+        )
+        return submit(parts(), new, upload.path)
+
+
+def find(job_id: str) -> Job:
+    """Raises NotFound, in the same words for an unknown job and another tenant's."""
+    if not _JOB_ID.fullmatch(job_id):
+        raise NotFound("There is no such job.")
+    return parts().jobs.get(job_id, identify(request))
+
+
+def cancel(parts: Parts, job: Job) -> bool:
+    """False when the job had ended before."""
+    return parts.ledger.cancel(
+        job.id,
+        webhook=webhook_body(job, Status.CANCELED, public_url=parts.settings.public_url),
+        retention_s=job.options.retention_s or parts.settings.retention_s,
+    )
+
+
+def shown(parts: Parts, job: Job) -> JobOut:
+    """A queued job that no longer waits in line is next: its hint is on the way to a worker."""
+    position = (parts.jobs.position(job.id) or 0) if job.status is Status.QUEUED else None
+    return job_out(job, position)
+
+
+def accepted(parts: Parts, job: Job) -> Response:
+    shape = shown(parts, job)
+    answer = json_answer(shape.model_dump_json(), 202)
+    answer.headers["Location"] = job_path(job.id)
+    answer.headers["Retry-After"] = str(retry_after_s(shape))
+    return answer
+
+
+def json_answer(text: str, status: int = 200) -> Response:
+    return Response(text, status, content_type="application/json")
+
+
+def _idempotency_key() -> str:
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return ""
+    if not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise one_invalid("Idempotency-Key", "must be 1 to 255 printable ASCII characters")
+    return key

@@ -1,0 +1,50 @@
+"""What the views work with, wired once in `app.py`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import BoundedSemaphore, Event
+from typing import cast
+
+from flask import current_app
+
+from shared.blob_store import BlobStore
+from shared.fleet import Fleet
+from shared.job_store import JobStore
+from shared.ledger import Ledger
+from shared.models import ModelSource
+from shared.settings import Settings
+from shared.task_queue import Dispatcher
+
+EXTENSION = "ananse"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """`waiters` bounds how many threads may be held by clients that wait, so that some are always free;
+    `stopping` lets them go."""
+
+    settings: Settings
+    models: tuple[ModelSource, ...]
+    jobs: JobStore
+    ledger: Ledger
+    fleet: Fleet
+    blobs: BlobStore
+    dispatcher: Dispatcher
+    waiters: BoundedSemaphore
+    stopping: Event = field(default_factory=Event)
+
+    @contextmanager
+    def waiting(self) -> Iterator[bool]:
+        """Whether this thread may wait: when too many do, the answer is to be given at once."""
+        may_wait = self.waiters.acquire(blocking=False)
+        try:
+            yield may_wait
+        finally:
+            if may_wait:
+                self.waiters.release()
+
+
+def parts() -> Parts:
+    """The parts of the app that serves the request at hand."""
+    return cast(Parts, current_app.extensions[EXTENSION])

@@ -1,0 +1,157 @@
+"""Every failure as an RFC 9457 problem document, and the request id that names it in answer and log."""
+
+import json
+import math
+import re
+import secrets
+from collections.abc import Iterable, Iterator
+from typing import Any, NoReturn
+
+import structlog
+from flask import Flask, Response, g, request
+from flask.typing import ResponseReturnValue
+from pydantic import ValidationError
+from werkzeug.exceptions import HTTPException
+
+from api.answers import FieldError
+from shared import errors
+from shared.errors import InvalidOption, RequestError, ServiceError
+from shared.log import get_logger
+
+PROBLEM_TYPE = "application/problem+json"
+REQUEST_ID_HEADER = "X-Request-ID"
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_BY_STATUS: dict[int, type[ServiceError]] = {
+    404: errors.NotFound,
+    405: errors.MethodNotAllowed,
+    406: errors.NotAcceptable,
+    411: errors.LengthRequired,
+    413: errors.UploadTooLarge,
+    415: errors.UnsupportedMediaType,
+}
+
+
+class InvalidOptions(InvalidOption):
+    """One or more options are not valid; `fields` says which and why."""
+
+    def __init__(self, fields: Iterable[FieldError]) -> None:
+        self.fields = tuple(fields)
+        super().__init__("; ".join(f"{error.field}: {error.message}" for error in self.fields))
+
+
+def one_invalid(field: str, message: str) -> InvalidOptions:
+    return InvalidOptions([FieldError(field=field, message=message)])
+
+
+def of_validation(error: ValidationError) -> InvalidOptions:
+    """pydantic's findings in our words; what the client sent is not repeated."""
+    return InvalidOptions(
+        FieldError(field=".".join(str(part) for part in found["loc"]) or "request", message=_message(found))
+        for found in error.errors(include_url=False, include_input=False)
+    )
+
+
+def raise_validation(error: ValidationError) -> NoReturn:
+    raise of_validation(error) from error
+
+
+def error_class(code: str) -> type[ServiceError]:
+    """The class of a code that stands in a job's failure."""
+    return next((error for error in all_errors() if error.code == code), errors.Internal)
+
+
+def all_errors(root: type[ServiceError] = ServiceError) -> Iterator[type[ServiceError]]:
+    """Every named failure in `shared/errors.py`, in the order of the tree."""
+    for error in root.__subclasses__():
+        if error.__module__ == errors.__name__:
+            if error is not errors.JobError:
+                yield error
+            yield from all_errors(error)
+
+
+def request_id() -> str:
+    return str(g.request_id)
+
+
+def install(app: Flask) -> None:
+    """Error handlers, request ids and the headers that every answer carries."""
+    app.before_request(_name_request)
+    app.after_request(_finish_answer)
+    app.teardown_request(lambda _: structlog.contextvars.unbind_contextvars("request_id"))
+    app.register_error_handler(ServiceError, _on_service_error)
+    app.register_error_handler(HTTPException, _on_http_error)
+    app.register_error_handler(Exception, _on_unexpected)
+
+
+def _name_request() -> None:
+    given = request.headers.get(REQUEST_ID_HEADER, "")
+    g.request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+    structlog.contextvars.bind_contextvars(request_id=g.request_id)
+
+
+def _finish_answer(answer: Response) -> Response:
+    answer.headers[REQUEST_ID_HEADER] = request_id()
+    answer.headers.setdefault("X-Content-Type-Options", "nosniff")
+    answer.headers.setdefault("Referrer-Policy", "no-referrer")
+    answer.headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+    caching = "no-store" if answer.status_code >= 400 else "private, no-cache"
+    answer.headers.setdefault("Cache-Control", caching)
+    return answer
+
+
+def _on_service_error(error: ServiceError) -> ResponseReturnValue:
+    if error.status >= 500:
+        cause = type(error.__cause__).__name__
+        get_logger().warning("request_failed", code=error.code, status=error.status, cause=cause)
+    answer = _problem(error, error.status)
+    if error.retry_after_s is not None:
+        answer.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    return answer
+
+
+def _on_http_error(error: HTTPException) -> ResponseReturnValue:
+    """What Flask and Werkzeug refuse on their own: unknown addresses, wrong methods, bad ranges."""
+    status = error.code or 500
+    if status < 400:
+        return error.get_response()
+    kind = _BY_STATUS.get(status, RequestError if status < 500 else errors.Internal)
+    answer = _problem(kind(_http_detail(error, kind)), status)
+    for name in ("Allow", "Content-Range"):
+        if value := error.get_response().headers.get(name):
+            answer.headers[name] = value
+    return answer
+
+
+def _on_unexpected(error: Exception) -> ResponseReturnValue:
+    get_logger().error("unexpected_error", exc_info=error)
+    return _problem(errors.Internal(), 500)
+
+
+def _http_detail(error: HTTPException, kind: type[ServiceError]) -> str:
+    if kind in (errors.NotFound, errors.MethodNotAllowed, errors.Internal):
+        return kind.title
+    return error.description or kind.title
+
+
+def _problem(error: ServiceError, status: int) -> Response:
+    document: dict[str, Any] = {
+        "type": f"/problems/{error.code}",
+        "title": error.title,
+        "status": status,
+        "detail": error.detail,
+        "instance": request.path,
+        "code": error.code,
+        "request_id": request_id(),
+    }
+    if isinstance(error, InvalidOptions):
+        document["errors"] = [found.model_dump() for found in error.fields]
+    return Response(json.dumps(document), status, content_type=PROBLEM_TYPE)
+
+
+def _message(found: Any) -> str:
+    if found["type"] == "extra_forbidden":
+        return "is not known here"
+    if found["type"] == "missing":
+        return "is missing"
+    return str(found["msg"]).removeprefix("Value error, ")

@@ -1,0 +1,103 @@
+"""Takes a job in: media, manifest, record, hint, in this order, so that what was accepted cannot be lost."""
+
+import base64
+import hashlib
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from api.parts import Parts
+from shared import job_files
+from shared.blob_store import BlobMissing
+from shared.errors import (
+    DependencyError,
+    Expired,
+    JobEnded,
+    NotFound,
+    NotReady,
+    StoreUnavailable,
+)
+from shared.job import Job, Options, Status
+from shared.job_store import NewJob
+from shared.ledger import PREPARE_QUEUE
+from shared.log import get_logger
+from shared.media import Media
+
+_ID_BYTES = 16
+
+_log = get_logger()
+
+
+def new_id() -> str:
+    """128 random bits: an id cannot be guessed."""
+    return "job_" + base64.b32encode(secrets.token_bytes(_ID_BYTES)).decode().rstrip("=").lower()
+
+
+def request_hash(media: Media, options: Options) -> str:
+    """Two requests with one Idempotency-Key are the same when recording and options are."""
+    return hashlib.sha256(f"{media.sha256}\n{options.to_json()}".encode()).hexdigest()
+
+
+def submit(parts: Parts, new: NewJob, path: Path) -> tuple[Job, bool]:
+    """Makes the job of an uploaded file; the job, and whether it is new.
+
+    Raises IdempotencyMismatch.
+    """
+    return _enter(parts, new, lambda: parts.blobs.adopt(job_files.media(new.id), path))
+
+
+def resubmit(parts: Parts, job: Job, request_id: str) -> Job:
+    """A new job for the recording of one that failed or was canceled.
+
+    Raises NotReady, JobEnded, Expired.
+    """
+    if not job.status.is_terminal:
+        raise NotReady()
+    if job.status is Status.COMPLETED:
+        raise JobEnded("The job has completed; there is nothing to try again.")
+    media = Media(job.media.name, job.media.size_bytes, job.media.sha256)
+    new = NewJob(new_id(), job.tenant, job.options, media, request_id, retry_of=job.id)
+    try:
+        return _enter(parts, new, lambda: parts.blobs.copy(job_files.media(job.id), job_files.media(new.id)))[
+            0
+        ]
+    except BlobMissing:
+        raise Expired() from None
+
+
+def _enter(parts: Parts, new: NewJob, place_media: Callable[[], None]) -> tuple[Job, bool]:
+    try:
+        place_media()
+        job_files.write_manifest(parts.blobs, new)
+        job, is_new = _create(parts, new)
+    except BaseException:
+        parts.blobs.remove(job_files.folder(new.id))
+        raise
+    if not is_new:
+        parts.blobs.remove(job_files.folder(new.id))
+        return job, False
+    _log.info("job_created", job_id=job.id, size_bytes=job.media.size_bytes, model=job.options.model)
+    dispatch(parts)
+    return job, True
+
+
+def _create(parts: Parts, new: NewJob) -> tuple[Job, bool]:
+    try:
+        return parts.jobs.create(new, parts.settings.idempotency_s)
+    except StoreUnavailable:
+        # The answer was lost, the record may be there all the same: then the job is accepted.
+        try:
+            return parts.jobs.get(new.id), True
+        except NotFound:
+            pass
+        raise
+    except NotFound as error:
+        raise Expired("The job that this Idempotency-Key made was deleted.") from error
+
+
+def dispatch(parts: Parts) -> None:
+    """Sends the hint; when that fails the sweeper will send it, so no request fails for it."""
+    try:
+        parts.dispatcher.dispatch([PREPARE_QUEUE])
+    except DependencyError as error:
+        _log.warning("dispatch_failed", error=error.code)

@@ -1,0 +1,248 @@
+"""Receives a request's body: streams the recording into one file of the blob store's incoming folder, hashed
+on the way, never whole in memory and never written twice."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from errno import EDQUOT, ENOSPC
+from itertools import chain
+from pathlib import Path
+from typing import IO
+
+from flask import Request
+from gunicorn.http.errors import ParseException
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData
+
+from api.problems import one_invalid
+from shared.blob_store import BlobStore
+from shared.errors import (
+    BlobUnavailable,
+    IncompleteUpload,
+    LengthRequired,
+    RequestError,
+    StorageFull,
+    UnsupportedMediaType,
+    UploadTooLarge,
+)
+
+CHUNK_BYTES = 2**20
+# The form's own boundaries, headers and options, beside the recording.
+MOST_FORM_BYTES = 2**20
+MOST_FIELD_BYTES = 2**18
+MOST_PARTS = 50
+# Room the workers and the job store need for what they write while this upload is worked on.
+RESERVE_BYTES = 256 * 2**20
+_LOOK_AT_ROOM_EVERY = 64 * CHUNK_BYTES
+_RETRY_FULL_S = 30.0
+_MOST_NAME_CHARS = 255
+
+FORM = "multipart/form-data"
+URLENCODED = "application/x-www-form-urlencoded"
+
+
+@dataclass(frozen=True, slots=True)
+class UploadLimits:
+    max_bytes: int
+    idle_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A whole recording on disk, fsynced; `name` is what the client calls it."""
+
+    path: Path
+    size_bytes: int
+    sha256: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """`fields` are the form's other parts, as text."""
+
+    upload: Upload
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+@contextmanager
+def receive(
+    request: Request, blobs: BlobStore, limits: UploadLimits, file_fields: Sequence[str], name: str = ""
+) -> Iterator[Received]:
+    """The body of the request, gone again at the end of the block unless it was adopted.
+
+    A form's file is the part named one of `file_fields`; any other body is the recording, called `name`.
+    Raises UploadTooLarge, IncompleteUpload, StorageFull, RequestError.
+    """
+    _refuse_early(request, blobs, limits)
+    with PartFile(blobs, limits.max_bytes) as part:
+        body = _chunks(request, limits.idle_s)
+        if request.mimetype == FORM:
+            name, fields = _receive_form(request, body, part, file_fields)
+        else:
+            fields = {}
+            for chunk in body:
+                part.write(chunk)
+        yield Received(part.finish(_shown_name(name)), fields)
+
+
+class PartFile:
+    """A file that is not whole yet. Removed on leaving, unless it has been moved away."""
+
+    def __init__(self, blobs: BlobStore, max_bytes: int) -> None:
+        self._blobs = blobs
+        self._max_bytes = max_bytes
+        self._hash = hashlib.sha256()
+        self._size = 0
+        self._looked_at_room = 0
+
+    def __enter__(self) -> "PartFile":
+        with _storage_errors():
+            handle, path = tempfile.mkstemp(dir=self._blobs.incoming, suffix=".part")
+        self._path = Path(path)
+        self._file: IO[bytes] = os.fdopen(handle, "wb", buffering=0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+    def write(self, chunk: bytes) -> None:
+        self._size += len(chunk)
+        if self._size > self._max_bytes:
+            raise UploadTooLarge(f"The limit is {self._max_bytes} bytes.")
+        if self._size - self._looked_at_room > _LOOK_AT_ROOM_EVERY:
+            self._looked_at_room = self._size
+            _refuse_when_full(self._blobs, 0)
+        self._hash.update(chunk)
+        with _storage_errors():
+            left = memoryview(chunk)
+            while left:
+                left = left[self._file.write(left) :]
+
+    def finish(self, name: str) -> Upload:
+        if not self._size:
+            raise RequestError("The file is empty.")
+        with _storage_errors():
+            os.fsync(self._file.fileno())
+        self._file.close()
+        return Upload(self._path, self._size, self._hash.hexdigest(), name)
+
+
+def _refuse_early(request: Request, blobs: BlobStore, limits: UploadLimits) -> None:
+    """What can be known before a byte is read."""
+    if request.mimetype == URLENCODED:
+        raise UnsupportedMediaType(
+            "Send the recording as multipart/form-data, or as the body with a Content-Type like audio/wav "
+            "or application/octet-stream."
+        )
+    length = request.content_length
+    if length is None and "chunked" not in request.headers.get("Transfer-Encoding", "").lower():
+        raise LengthRequired()
+    overhead = MOST_FORM_BYTES if request.mimetype == FORM else 0
+    if length is not None and length > limits.max_bytes + overhead:
+        raise UploadTooLarge(f"The limit is {limits.max_bytes} bytes.")
+    _refuse_when_full(blobs, length or 0)
+
+
+def _refuse_when_full(blobs: BlobStore, needed_bytes: int) -> None:
+    free = blobs.free_bytes()
+    if free is not None and free - needed_bytes < RESERVE_BYTES:
+        raise StorageFull(retry_after_s=_RETRY_FULL_S)
+
+
+def _chunks(request: Request, idle_s: float) -> Iterator[bytes]:
+    """The body, up to its declared length: a client that goes away ends the stream without an error."""
+    if connection := request.environ.get("gunicorn.socket"):
+        connection.settimeout(idle_s)
+    expected, got = request.content_length, 0
+    while chunk := _read(request.stream):
+        got += len(chunk)
+        yield chunk
+    if expected is not None and got < expected:
+        raise IncompleteUpload(f"{got} of {expected} bytes came.")
+
+
+def _read(stream: IO[bytes]) -> bytes:
+    try:
+        return stream.read(CHUNK_BYTES)
+    except TimeoutError as error:
+        raise IncompleteUpload("The upload stood still for too long.") from error
+    except (OSError, ClientDisconnected, ParseException) as error:
+        raise IncompleteUpload() from error
+
+
+def _receive_form(
+    request: Request, body: Iterator[bytes], part: PartFile, file_fields: Sequence[str]
+) -> tuple[str, dict[str, str]]:
+    """The file's name, and the other fields; they may stand before or behind the file."""
+    boundary = request.mimetype_params.get("boundary", "").encode("latin-1", "replace")
+    if not boundary:
+        raise RequestError("The form has no boundary.")
+    file_name: str | None = None
+    texts: dict[str, bytearray] = {}
+    name, is_file = "", False
+    decoder = MultipartDecoder(boundary, CHUNK_BYTES + MOST_FORM_BYTES, max_parts=MOST_PARTS)
+    for event in _events(decoder, body):
+        if isinstance(event, (Field, File)):
+            name, is_file = event.name or "", event.name in file_fields
+            if name in texts or (is_file and file_name is not None):
+                raise one_invalid(name, "is given twice")
+            if is_file:
+                file_name = event.filename if isinstance(event, File) else ""
+            elif isinstance(event, File):
+                raise one_invalid(name, f"is not a file field; send the recording as {file_fields[0]!r}")
+            else:
+                texts[name] = bytearray()
+        elif isinstance(event, Data) and is_file:
+            part.write(event.data)
+        elif isinstance(event, Data) and name in texts:
+            texts[name] += event.data
+            if sum(map(len, texts.values())) > MOST_FIELD_BYTES:
+                raise UploadTooLarge("The form's fields are too large.")
+    if file_name is None:
+        raise one_invalid(file_fields[0], "is missing")
+    return file_name, {name: _text(name, value) for name, value in texts.items()}
+
+
+def _events(decoder: MultipartDecoder, body: Iterator[bytes]) -> Iterator[Event]:
+    for chunk in chain(body, (None,)):
+        yield from _decode(decoder, chunk)
+
+
+def _decode(decoder: MultipartDecoder, chunk: bytes | None) -> Iterator[Event]:
+    try:
+        decoder.receive_data(chunk)
+        while not isinstance(event := decoder.next_event(), (NeedData, Epilogue)):
+            yield event
+    except RequestEntityTooLarge as error:
+        raise RequestError("The form has too many parts, or one with endless headers.") from error
+    except ValueError as error:
+        raise RequestError("The form cannot be read.") from error
+
+
+def _text(name: str, value: bytearray) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise one_invalid(name, "must be UTF-8") from None
+
+
+def _shown_name(name: str) -> str:
+    """The client's file name without folders and control characters: only ever shown, never a path."""
+    base = name.replace("\\", "/").rsplit("/", 1)[-1]
+    clean = "".join(character for character in base if character.isprintable()).strip()
+    return clean[:_MOST_NAME_CHARS] or "audio"
+
+
+@contextmanager
+def _storage_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (ENOSPC, EDQUOT):
+            raise StorageFull(retry_after_s=_RETRY_FULL_S) from error
+        raise BlobUnavailable(retry_after_s=10) from error
