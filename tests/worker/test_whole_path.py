@@ -218,3 +218,34 @@ def test_the_webhook_arrives_after_two_refusals_with_one_body(
         len({line for head in heads for line in head.split(b"\r\n") if line.startswith(b"webhook-id")}) == 1
     )
     assert [delivery.status for delivery in service.jobs.deliveries(job.id)] == [500, 503, 204]
+
+
+def test_every_model_has_its_queue_and_any_worker_prepares(service: Service, tmp_path: Path) -> None:
+    """The second worker alone serves `second`; the first may well cut its files."""
+    with (
+        worker_process(service.settings, service.fleet, tmp_path / "a.log"),
+        worker_process(
+            service.settings,
+            service.fleet,
+            tmp_path / "b.log",
+            ANANSE_MODELS=f"second={SAMPLES.parent / MODEL}",
+        ),
+    ):
+        names = [MODEL, "second"] * 2
+        job_ids = [service.submit(SAMPLES / "short-1.flac", model=name) for name in names]
+        jobs = [service.ended(job_id) for job_id in job_ids]
+    assert [job.model.name for job in jobs if job.model] == names
+    assert len({service.transcript(job_id).text for job_id in job_ids}) == 1
+
+
+def test_a_job_for_a_model_without_a_worker_waits_for_one(service: Service, tmp_path: Path) -> None:
+    with worker_process(service.settings, service.fleet, tmp_path / "a.log"):
+        job_id = service.submit(SAMPLES / "short-1.flac", model="second")
+        wait_until(lambda: service.jobs.get(job_id).status is Status.RUNNING)
+        with worker_process(
+            service.settings,
+            service.fleet,
+            tmp_path / "b.log",
+            ANANSE_MODELS=f"second={SAMPLES.parent / MODEL}",
+        ):
+            assert service.ended(job_id).status is Status.COMPLETED

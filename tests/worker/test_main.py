@@ -1,0 +1,46 @@
+"""Start-up mistakes of `python -m worker`: one sentence that says what to do, and exit code 78."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = [pytest.mark.slow, pytest.mark.service]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("ANANSE_BATCH_SIZE", "many", "ANANSE_BATCH_SIZE"),
+        ("ANANSE_BATCHSIZE", "8", "ANANSE_BATCHSIZE is not a setting"),
+        ("ANANSE_MODELS", "/no/such/folder", "/no/such/folder"),
+        ("ANANSE_MODELS", "a=x/y,a=x/z", "same name"),
+        ("ANANSE_WEBHOOK_SECRET", "swordfish", "whsec_"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    tmp_path: Path, redis_url: str, setting: str, value: str, said: str
+) -> None:
+    environment = dict(os.environ) | {
+        "ANANSE_REDIS_URL": redis_url,
+        "ANANSE_BLOB_URL": f"file://{tmp_path}",
+        "HF_HUB_OFFLINE": "1",
+        setting: value,
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "worker"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 78
+    told = [line for line in done.stderr.splitlines() if not line.startswith("{")]
+    assert len(told) == 1
+    assert told[0].startswith("ananse: ")
+    assert said in told[0]
