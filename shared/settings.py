@@ -26,7 +26,8 @@ class Settings(BaseSettings):
     # Where things are
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
-        description="Job store and Celery broker; `unix://` and `rediss://` work too.",
+        description="Job store and Celery broker; `unix://` and `rediss://` work too. "
+        "Left out, `ananse up` starts one.",
     )
     blob_url: str = Field(
         "file://./var/blobs", description="Where media, audio parts and transcripts lie (fsspec URL)."

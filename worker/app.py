@@ -125,7 +125,7 @@ def _engines(settings: Settings) -> dict[str, tuple[Engine, ModelCard]]:
             source,
             device=settings.device,
             dtype=settings.dtype,
-            threads=settings.threads or os.cpu_count() or 1,
+            threads=settings.threads,
             hf_endpoint=settings.hf_endpoint,
         )
         engines[source.name] = (Engine(runner, settings.batch_size), runner.card)

@@ -1,0 +1,80 @@
+# `make` alone prints what there is. Only Python 3.11 or newer is needed: no Docker, no root, no model hub.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+TORCH := torch==2.13.0
+# Which build of torch, as in Dockerfile.worker: `pypi` is what `pip install torch` gives; `cpu` is by far the smallest
+# download on Linux, `auto` looks at the graphics card: these and others are the names of `uv pip install --torch-backend`.
+TORCH_BACKEND ?= pypi
+
+VENV := .venv
+PY := $(VENV)/bin/python
+RUN_STAMP := $(VENV)/.ananse-run
+DEV_STAMP := $(VENV)/.ananse-dev
+PIP := $(PY) -m pip --disable-pip-version-check
+FAST := not slow and not service and not model
+
+.PHONY: help run test check venv format clean
+
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(RUN_STAMP) ## Start everything, transcribe a sample recording, stay up
+	@exec $(PY) -m deploy.cli up --demo
+
+test: $(DEV_STAMP) ## All tests, with a real Redis and the bundled model
+	@env $$($(PY) -m deploy.allocator) $(PY) -m pytest $(PYTEST)
+
+check: $(DEV_STAMP) ## Format, lint, types, import rules, fast tests: under a minute
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@$(VENV)/bin/lint-imports
+	@$(PY) -m pytest -q -n 2 -m "$(FAST)" $(PYTEST)
+
+venv: $(DEV_STAMP) ## Build .venv with everything, for development
+
+format: $(DEV_STAMP) ## Put the code in order
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+clean: ## Remove caches and build outputs (.venv and var/ stay)
+	@rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -path ./.venv -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
+
+$(PY):
+	@found=""; for candidate in $(PYTHON) python3 python3.13 python3.12 python3.11 python3.14; do \
+	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then echo "Python 3.11 or newer is needed; install it, or name one: make PYTHON=/path/to/python3" >&2; exit 1; fi; \
+	echo "Building $(VENV) with $$("$$found" --version) ..."; \
+	"$$found" -m venv $(VENV) || { rm -rf $(VENV); echo "$(VENV) could not be made; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+
+$(RUN_STAMP): EXTRAS := api,worker,local
+$(RUN_STAMP): pyproject.toml | $(PY)
+	@$(install)
+	@touch $@
+
+$(DEV_STAMP): EXTRAS := api,worker,local,dev
+$(DEV_STAMP): pyproject.toml | $(PY)
+	@$(install)
+	@touch $(RUN_STAMP) $@
+
+# The log is shown only when something went wrong.
+define install
+log=$(VENV)/install.log; \
+explain() { tail -n 15 $$log >&2; echo "The installation failed; the whole log: $$log. Is the package index within reach?" >&2; exit 1; }; \
+echo "Installing torch (the largest part, minutes on a slow line) ..."; \
+$(torch) >$$log 2>&1 || explain; \
+echo "Installing the rest ..."; \
+$(PIP) install -e '.[$(EXTRAS)]' >>$$log 2>&1 || explain
+endef
+
+ifeq ($(TORCH_BACKEND),pypi)
+torch = $(PIP) install $(TORCH)
+else
+torch = { $(PIP) install uv==0.13.9 && $(PY) -m uv pip install --torch-backend=$(TORCH_BACKEND) $(TORCH); }
+endif

@@ -1,0 +1,59 @@
+"""`python -m deploy.flower_app`: Flower for our broker, read-only and behind a password.
+
+The password is handed over inside the process, so it stands on no command line.
+"""
+
+import secrets
+import sys
+
+import flower.options  # noqa: F401 - defines the options set below
+from tornado.options import options
+
+from deploy.errors import EXIT_CONFIGURATION
+from shared.settings import Settings, SettingsError, load
+from shared.task_queue import make_celery
+
+MAX_TASKS = 10_000
+PURGE_OFFLINE_WORKERS_S = 300
+
+
+def main() -> None:
+    try:
+        run(load())
+    except SettingsError as error:
+        sys.stderr.write(f"ananse: {error}\n")
+        sys.exit(EXIT_CONFIGURATION)
+
+
+def run(settings: Settings) -> None:
+    options.basic_auth = [f"{settings.flower_user}:{_password(settings)}"]
+    make_celery(settings.redis_url).start(
+        [
+            "flower",
+            f"--address={settings.host}",
+            f"--port={settings.flower_port}",
+            "--read_only",
+            "--persistent=False",
+            f"--max_tasks={MAX_TASKS}",
+            f"--purge_offline_workers={PURGE_OFFLINE_WORKERS_S}",
+        ]
+    )
+
+
+def make_password() -> str:
+    return secrets.token_urlsafe(12)
+
+
+def _password(settings: Settings) -> str:
+    if settings.flower_password:
+        password = settings.flower_password.get_secret_value()
+    else:
+        password = make_password()
+        sys.stderr.write(f"flower: user {settings.flower_user}, password {password}\n")
+    if not (settings.flower_user + password).isascii():
+        raise SettingsError("ANANSE_FLOWER_USER and ANANSE_FLOWER_PASSWORD must be plain ASCII")
+    return password
+
+
+if __name__ == "__main__":
+    main()
