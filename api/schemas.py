@@ -216,6 +216,7 @@ class TranscriptQuery(Strict):
     format: Literal["json", "text", "srt", "vtt", "tsv", "csv"] | None = Field(
         None, description="Goes before the Accept header."
     )
+    wait: Seconds = Field(0, description="Wait up to so many seconds for the job to end.")
     guard_formulas: bool = Field(
         False, description="CSV only: an apostrophe before cells a spreadsheet would run as a formula."
     )

@@ -14,6 +14,7 @@ from api.openapi import JOBS, answers, content, json_content
 from api.parts import Parts, parts
 from api.render import options_out
 from api.schemas import JobPath, TranscriptQuery
+from api.waiting import wait_for
 from shared import job_files
 from shared.blob_store import BlobMissing
 from shared.errors import Expired, NotAcceptable, NotFound, NoTranscript, NotReady
@@ -56,9 +57,11 @@ blueprint = APIBlueprint("transcripts", __name__, url_prefix="/v1/jobs", abp_tag
     ),
 )
 def get_transcript(path: JobPath, query: TranscriptQuery) -> Response:
-    """A canceled job gives what was done, marked `partial`."""
+    """A canceled job gives what was done, marked `partial`. With `wait` the answer waits for the end."""
     chosen = query.format or choose_format(request.accept_mimetypes)
     job = find(path.job_id)
+    if query.wait > 0:
+        job = wait_for(parts(), job, min(query.wait, parts().settings.max_wait_s), until_end=True)
     transcript = read_transcript(parts(), job)
     if chosen == "json":
         answer = json_answer(transcript_out(job, transcript).model_dump_json())

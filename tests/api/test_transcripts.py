@@ -2,6 +2,7 @@
 
 import csv
 import io
+import threading
 
 import pytest
 from flask.testing import FlaskClient
@@ -37,6 +38,17 @@ def test_json_is_the_whole_transcript_without_secrets(client: FlaskClient, link:
     assert answer.json["partial"] is False
     assert answer.json["options"]["webhook_url"] == "https://example.org/hook"
     assert "s3cret" not in answer.text
+
+
+def test_waits_for_the_end_when_asked_to(client: FlaskClient, submit: Submit, worker: WorkerHand) -> None:
+    job = submit()
+    timer = threading.Timer(0.1, lambda: worker.complete(job["id"], *WINDOWS))
+    timer.start()
+
+    answer = client.get(f"{job['links']['transcript']}?wait=5&format=text")
+    timer.join()
+
+    assert answer.text == "Good morning.\nAll stories are mine.\n"
 
 
 @pytest.mark.parametrize(
