@@ -15,6 +15,8 @@ from shared.task_queue import make_celery
 
 MAX_TASKS = 10_000
 PURGE_OFFLINE_WORKERS_S = 300
+TASKS_COLUMNS = "name,args,state,received,started,runtime,worker,uuid"
+"""The arguments are a job's id and its step: what an operator looks for."""
 
 
 def main() -> None:
@@ -33,6 +35,7 @@ def run(settings: Settings) -> None:
             f"--address={settings.host}",
             f"--port={settings.flower_port}",
             "--read_only",
+            f"--tasks_columns={TASKS_COLUMNS}",
             "--persistent=False",
             f"--max_tasks={MAX_TASKS}",
             f"--purge_offline_workers={PURGE_OFFLINE_WORKERS_S}",

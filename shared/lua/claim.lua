@@ -20,8 +20,9 @@ renew(id, step, lease_ms)
 if status == 'queued' then
   redis.call('HSET', job_key, 'status', 'running', 'started_at', now(), 'attempt', 1, 'stage', 'decoding')
   emit(id, 'state', '{"status":"running"}')
-elseif claims > 1 and not terminal(status) then
-  redis.call('HINCRBY', job_key, 'attempt', 1)
+elseif claims > tonumber(redis.call('HGET', job_key, 'attempt')) and not terminal(status) then
+  -- One dead worker may have held many steps of a job: that is one more attempt at it, not many.
+  redis.call('HSET', job_key, 'attempt', claims)
 end
 if tonumber(most) > 0 and claims > tonumber(most) then return {'exhausted', attempt, claims, held[3]} end
 return {'claimed', attempt, claims, held[3]}
