@@ -141,7 +141,7 @@ class BlobStore:
     def age_s(self, name: str) -> float:
         """Seconds since a blob or folder was last written to. Raises BlobMissing."""
         with _guarded():
-            modified: datetime = self._fs.modified(self._path(name))
+            modified: datetime = max(map(self._fs.modified, self._written(name)))
         return max(0.0, (datetime.now(UTC) - modified.astimezone(UTC)).total_seconds())
 
     def free_bytes(self) -> int | None:
@@ -150,6 +150,11 @@ class BlobStore:
             return None
         with _guarded():
             return shutil.disk_usage(self._root).free
+
+    def _written(self, name: str) -> list[str]:
+        """Folders of object stores have no time of their own: theirs is that of the blobs in them."""
+        path = self._path(name)
+        return ([] if self.is_local else self._fs.find(path)) or [path]
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"

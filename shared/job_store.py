@@ -207,16 +207,21 @@ class JobStore:
     ) -> list[tuple[str, float]]:
         newest, _, last_id = cursor.partition("-") if cursor else ("+inf", "", "")
         oldest = f"({created_after.timestamp() * 1000:.0f}" if created_after else "-inf"
-        with self._store.guarded():
-            rows: list[tuple[str, float]] = self._store.client.zrevrangebyscore(
-                self._store.key("jobs", tenant), newest, oldest, start=0, num=_SCAN, withscores=True
-            )
-        # Ids of one millisecond come in falling order, so the cursor's own is where the last page ended.
-        return [
-            (job_id, score)
-            for job_id, score in rows
-            if not last_id or score < float(newest) or job_id < last_id
-        ]
+        start = 0
+        while True:
+            with self._store.guarded():
+                rows: list[tuple[str, float]] = self._store.client.zrevrangebyscore(
+                    self._store.key("jobs", tenant), newest, oldest, start=start, num=_SCAN, withscores=True
+                )
+            # Ids of one millisecond come in falling order, so the cursor's own is where the last page ended.
+            found = [
+                (job_id, score)
+                for job_id, score in rows
+                if not last_id or score < float(newest) or job_id < last_id
+            ]
+            if found or len(rows) < _SCAN:
+                return found
+            start += _SCAN
 
     def _last_event(self, job_id: str) -> str:
         with self._store.guarded():

@@ -80,6 +80,8 @@ def _parse_one(text: str) -> ModelSource:
     if source in ALIASES and not equals:
         alias, equals = source, "="
     source = ALIASES.get(source, source)
+    if not source:
+        raise ValueError(f"{text!r} names no model; write name=source")
     name = alias if equals else _default_name(source)
     if not _NAME.fullmatch(name) or ".." in name:
         raise ValueError(f"{name!r} cannot be a model's name; give an alias, as in name=source")

@@ -11,7 +11,7 @@ from typing import Any
 from redis import Redis
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
@@ -29,7 +29,6 @@ def connect(url: str, *, timeout_s: float = 4.0, retries: int = 1) -> "Redis":
         decode_responses=True,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
-        health_check_interval=25,
         # Each client that waits for a job holds one.
         max_connections=_MOST_CONNECTIONS,
         retry=Retry(ExponentialBackoff(cap=1, base=0.05), retries),
@@ -66,11 +65,13 @@ class RedisStore:
             yield
         except OutOfMemoryError as error:
             raise StorageFull("The job store is full.", retry_after_s=30) from error
+        except ReadOnlyError as error:
+            raise StoreUnavailable(retry_after_s=5) from error
         except ResponseError as error:
             # Redis writes no more when its disk is full (MISCONF) and answers nothing while it loads.
             if str(error).startswith(("MISCONF", "OOM")):
                 raise StorageFull("The job store cannot write.", retry_after_s=30) from error
-            if str(error).startswith(("LOADING", "BUSY", "READONLY")):
+            if str(error).startswith(("LOADING", "BUSY")):
                 raise StoreUnavailable(retry_after_s=5) from error
             raise
         except (RedisError, OSError) as error:

@@ -21,7 +21,9 @@ class SettingsError(Exception):
 class Settings(BaseSettings):
     """Where the service stands and how much it takes. Sizes in bytes, times in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True, allow_inf_nan=False
+    )
 
     # Where things are
     redis_url: str = Field(
@@ -116,7 +118,7 @@ class Settings(BaseSettings):
     webhook_timeout_s: Annotated[float, Field(ge=0.1, le=60)] = Field(
         15, description="Longest webhook attempt."
     )
-    webhook_retry_s: Annotated[tuple[float, ...], NoDecode] = Field(
+    webhook_retry_s: Annotated[tuple[Annotated[float, Field(ge=0)], ...], NoDecode] = Field(
         (5, 300, 1800, 7200, 18_000, 36_000, 36_000),
         description="Pauses between webhook attempts, separated by commas; each is varied by 20 %.",
     )

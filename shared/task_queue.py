@@ -74,6 +74,9 @@ def _transport_options() -> dict[str, Any]:
         "visibility_timeout": 120,
         "unacked_restore_interval": 5,
         "unacked_restore_throttle": 1,
+        # A hint is not worth waiting for: the broker is tried once more, at once, and then left alone.
+        "max_retries": 1,
+        "interval_start": 0,
         "socket_timeout": 10,
         "socket_connect_timeout": 5,
         "socket_keepalive": True,

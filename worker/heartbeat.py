@@ -50,6 +50,9 @@ class Heartbeat:
             self._context.dispatcher.dispatch()
         except ServiceError as error:
             _log.warning("heartbeat_failed", code=error.code)
+        except Exception:
+            # Without this thread the worker would be taken for dead.
+            _log.exception("heartbeat_failed")
 
     def _end_if_stuck(self) -> None:
         """A model call cannot be interrupted from outside; the supervisor starts a new process."""

@@ -83,3 +83,6 @@ class Leases:
         except ServiceError as error:
             # Redis is away: the lease may lapse, and then the fence decides.
             _log.warning("beat_failed", job_id=held.claim.job_id, step=held.claim.step, code=error.code)
+        except Exception:
+            # This thread beats for every step of the worker: nothing may end it.
+            _log.exception("beat_failed", job_id=held.claim.job_id, step=held.claim.step)

@@ -24,6 +24,7 @@ WORK: Mapping[str, Work] = {
 }
 
 _AGAIN_S = 2.0
+_LONGEST_S = 3_600.0
 _DEPENDENCY_S = 5.0
 
 _log = get_logger()
@@ -47,6 +48,8 @@ def perform(job_id: str, step: str, context: Context) -> None:
         _log.warning("step_left_to_sweeper", code=error.code)
     except Fenced as error:
         _log.info("step_fenced", reason=error.reason)
+    except Exception:
+        _log.exception("step_left_to_sweeper")
 
 
 def _do(held: Held, context: Context) -> None:
@@ -78,7 +81,10 @@ def _do(held: Held, context: Context) -> None:
 
 
 def _fail_or_try_again(claim: Claim, job: Job, error: JobError, context: Context) -> None:
-    if claim.claims < error.tries or claim.step.startswith("deliver"):
+    if claim.step.startswith("deliver"):
+        # The job has ended as it has; only its receiver waits, and ever more patiently.
+        context.ledger.try_again(claim, min(_AGAIN_S * 2**claim.claims, _LONGEST_S))
+    elif claim.claims < error.tries:
         context.ledger.try_again(claim, _AGAIN_S)
         _log.warning("step_tried_again", code=error.code, claims=claim.claims)
     else:

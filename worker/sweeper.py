@@ -7,7 +7,7 @@ import threading
 import time
 
 from shared import job_files
-from shared.blob_store import BlobStore
+from shared.blob_store import BlobMissing, BlobStore
 from shared.errors import NotFound, ServiceError
 from shared.job import Status
 from shared.job_store import JobStore
@@ -97,15 +97,21 @@ class Sweeper:
         try:
             self._jobs.get(job_id)
         except NotFound:
-            return self._blobs.age_s(job_files.folder(job_id)) > INCOMING_S and not self._blobs.exists(
-                job_files.manifest(job_id)
-            )
+            return self._is_given_up(job_id)
         return False
+
+    def _is_given_up(self, job_id: str) -> bool:
+        try:
+            age_s = self._blobs.age_s(job_files.folder(job_id))
+        except BlobMissing:
+            # Deleted since it was listed.
+            return False
+        return age_s > INCOMING_S and not self._blobs.exists(job_files.manifest(job_id))
 
     def _remove_old_uploads(self) -> None:
         for path in self._blobs.incoming.iterdir():
             try:
-                if time.time() - path.stat().st_mtime > INCOMING_S:
+                if path.is_file() and time.time() - path.stat().st_mtime > INCOMING_S:
                     path.unlink()
             except FileNotFoundError:
                 continue
@@ -117,6 +123,9 @@ class Sweeper:
                     self.sweep()
             except ServiceError as error:
                 _log.warning("sweep_failed", code=error.code)
+            except Exception:
+                # Whatever it was, lapsed leases must still be looked for.
+                _log.exception("sweep_failed")
 
     def _is_mine(self) -> bool:
         """The lock outlives three looks; whoever holds it goes on."""

@@ -5,5 +5,8 @@ if not status or not terminal(status) or status == 'expired' then return 'ended'
 redis.call('HSET', key('job', id), 'status', 'expired', 'outcome', status)
 redis.call('ZADD', prefix .. 'expiry', now() + tombstone_ms, id)
 redis.call('DEL', key('events', id))
+for _, step in ipairs(redis.call('SMEMBERS', key('steps', id))) do
+  redis.call('DEL', key('windows', id, step))
+end
 emit(id, 'state', '{"status":"expired"}')
 return 'ok'

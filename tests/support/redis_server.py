@@ -1,4 +1,4 @@
-"""A real Redis for the tests: a server on a unix socket in its own folder, with nothing on disk."""
+"""A real Redis for the tests: a server on a unix socket in its own folder."""
 
 import ctypes
 import importlib.util
@@ -30,24 +30,50 @@ def find_binary() -> Path | None:
     return next(iter(sorted(Path(spec.origin).parent.glob("_binaries/*/valkey-server"))), None)
 
 
-@contextmanager
-def redis_server(binary: Path, *arguments: str) -> Iterator[str]:
-    """The URL of a server that lives as long as the block, and no longer than this process."""
-    # The system's folder for temporary files: a socket's path must be shorter than 108 characters.
-    with tempfile.TemporaryDirectory(prefix="ananse-redis-") as folder:
-        socket = Path(folder, "redis.sock")
-        command = [str(binary), "--port", "0", "--unixsocket", str(socket), "--dir", folder]
-        process = subprocess.Popen(
-            [*command, "--save", "", "--appendonly", "no", "--loglevel", "warning", *arguments],
+class RedisServer:
+    """A server process on a socket in `folder`; it may be killed and started again on the same files."""
+
+    def __init__(self, binary: Path, folder: Path, *arguments: str) -> None:
+        self._socket = folder / "redis.sock"
+        command = [str(binary), "--port", "0", "--unixsocket", str(self._socket), "--dir", str(folder)]
+        self._command = [*command, "--save", "", "--loglevel", "warning", *arguments]
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self._socket}?db=0"
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            self._command,
             stdout=subprocess.DEVNULL,
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,
         )
+        _wait_until_up(self._process, f"unix://{self._socket}")
+
+    def kill(self) -> None:
+        """kill -9: nothing is written on the way out."""
+        self._process.kill()
+        self._process.wait()
+
+
+@contextmanager
+def running(binary: Path, *arguments: str) -> Iterator[RedisServer]:
+    """A server that lives as long as the block, and no longer than this process."""
+    # The system's folder for temporary files: a socket's path must be shorter than 108 characters.
+    with tempfile.TemporaryDirectory(prefix="ananse-redis-") as folder:
+        server = RedisServer(binary, Path(folder), *arguments)
         try:
-            _wait_until_up(process, f"unix://{socket}")
-            yield f"unix://{socket}?db=0"
+            yield server
         finally:
-            process.kill()
-            process.wait()
+            server.kill()
+
+
+@contextmanager
+def redis_server(binary: Path, *arguments: str) -> Iterator[str]:
+    """The URL of a server with nothing on disk."""
+    with running(binary, "--appendonly", "no", *arguments) as server:
+        yield server.url
 
 
 def _wait_until_up(process: "subprocess.Popen[bytes]", url: str) -> None:

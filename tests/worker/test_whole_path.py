@@ -14,9 +14,10 @@ import torch
 
 from shared import job_files
 from shared.job import Status
-from shared.redis_store import RedisStore
+from shared.redis_store import RedisStore, connect
 from shared.settings import Settings
 from tests.support import oracle
+from tests.support.redis_server import find_binary, running
 from tests.support.service import MODEL, SAMPLES, Service
 from tests.support.waiting import wait_until
 from tests.support.worker_process import WorkerProcess, worker_process
@@ -27,10 +28,10 @@ pytestmark = [pytest.mark.redis, pytest.mark.model, pytest.mark.service, pytest.
 SAMPLE_RATE = 16_000
 
 
-@pytest.fixture
-def service(settings: Settings, store: RedisStore) -> Service:
-    """Impatient settings: a dead worker is noticed after two seconds."""
-    impatient = {
+def impatient(settings: Settings, **more: object) -> Settings:
+    """A dead worker is noticed after two seconds, a part is a minute long."""
+    given = {name: getattr(settings, name) for name in settings.model_fields_set}
+    ours = {
         "lease_s": 2,
         "hint_s": 1,
         "sweep_s": 0.2,
@@ -40,8 +41,12 @@ def service(settings: Settings, store: RedisStore) -> Service:
         "webhook_retry_s": (0.1, 0.1),
         "webhook_secret": "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
     }
-    given = {name: getattr(settings, name) for name in settings.model_fields_set}
-    return Service(Settings(**(given | impatient)), store)
+    return Settings(**(given | ours | more))
+
+
+@pytest.fixture
+def service(settings: Settings, store: RedisStore) -> Service:
+    return Service(impatient(settings), store)
 
 
 @pytest.fixture
@@ -149,6 +154,25 @@ def test_a_frozen_worker_is_fenced_when_it_wakes(service: Service, tmp_path: Pat
         assert [service.jobs.get(job_id) for job_id in job_ids] == jobs
         assert [service.transcript(job_id).text for job_id in job_ids] == texts
         assert len(set(texts)) == 1
+
+
+def test_a_killed_redis_comes_back_and_the_job_goes_on(settings: Settings, tmp_path: Path) -> None:
+    binary = find_binary()
+    if binary is None:
+        pytest.skip("no redis-server or valkey-server is installed")
+    with running(binary, "--appendonly", "yes") as redis:
+        own = impatient(settings, redis_url=redis.url)
+        with connect(own.redis_url, retries=6) as client:
+            service = Service(own, RedisStore(client))
+            with worker_process(own, service.fleet, tmp_path / "worker.log", ANANSE_BATCH_SIZE="1"):
+                job_ids = [service.submit(SAMPLES / name) for name in ("five-minutes.flac", "minute.flac")]
+                for _ in range(3):
+                    service.wait_for_windows(job_ids[0], len(service.jobs.windows(job_ids[0])) + 2)
+                    redis.kill()
+                    redis.start()
+                jobs = [service.ended(job_id) for job_id in job_ids]
+                later = service.ended(service.submit(SAMPLES / "short-1.flac"))
+    assert [job.status for job in (*jobs, later)] == [Status.COMPLETED] * 3
 
 
 def test_a_canceled_job_stops_the_model(service: Service, worker: WorkerProcess) -> None:

@@ -5,7 +5,6 @@ A model that cannot be had is `ModelUnavailable`, in one sentence that says what
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 
 import httpx2
 from huggingface_hub import snapshot_download
+from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.errors import (
     GatedRepoError,
     HFValidationError,
@@ -30,7 +30,6 @@ ALLOWED_FILES = ("*.safetensors", "*.json", "*.txt")
 IGNORED_FILES = ("*/*", "*.fp32*")
 PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 ARCHITECTURE = "WhisperForConditionalGeneration"
-DEFAULT_ENDPOINT = "https://huggingface.co"
 HASHED_BLOCKS = 16
 HASHED_BLOCK_BYTES = 64 * 1024
 
@@ -61,7 +60,7 @@ def _is_folder(source: str) -> bool:
 
 
 def _fetch(source: ModelSource, hf_endpoint: str | None) -> Path:
-    hub = hf_endpoint or os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT
+    hub = hf_endpoint or ENDPOINT
     revision = f"revision {source.revision}" if source.revision else "default revision"
     disable_progress_bars()  # They would stand between the log's lines.
     try:

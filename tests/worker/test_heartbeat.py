@@ -1,0 +1,73 @@
+"""What a worker says about itself, and that it says so at once."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from shared.redis_store import RedisStore
+from shared.settings import Settings
+from tests.support.jobs import submit
+from tests.support.worker_context import MODEL, submit_part, worker_context
+from worker.context import Context
+from worker.heartbeat import Heartbeat, state
+from worker.steps import perform
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.fixture
+def context(settings: Settings, store: RedisStore) -> Iterator[Context]:
+    slots = {"prepare_slots": 3, "part_slots": 5, "deliver_slots": 2}
+    with worker_context(Settings(**(settings.model_dump(exclude_unset=True) | slots)), store) as context:
+        yield context
+
+
+def test_a_worker_says_what_it_serves_and_how_much_it_holds(context: Context) -> None:
+    told = state(context)
+
+    assert told.name == "worker-1"
+    assert told.slots == {"prepare": 3, f"transcribe.{MODEL}": 5, "deliver": 2}
+    assert told.models == (context.card(MODEL),)
+    assert (told.pid, told.busy, told.draining) == (os.getpid(), 0, False)
+    assert told.rss_bytes > 2**20
+    assert told.rtfx == {}
+
+
+def test_a_worker_says_what_it_is_doing(context: Context, store: RedisStore) -> None:
+    submit(store)
+    with context.leases.hold(context.ledger.claim("job_1", "prepare", context.name)):
+        assert state(context).busy == 1
+
+    context.leases.draining.set()
+
+    assert (state(context).busy, state(context).draining) == (0, True)
+
+
+def test_a_worker_counts_what_it_did(context: Context, store: RedisStore) -> None:
+    perform("job_1", submit_part(context, store, [2.0, 1.0]), context)
+
+    told = state(context)
+
+    assert (told.engine[MODEL]["windows"], told.engine[MODEL]["audio_s"]) == (2, 3.0)
+    assert told.rtfx[MODEL] > 0
+
+
+def test_the_first_beat_comes_at_once_and_draws_the_waiting_work(context: Context, store: RedisStore) -> None:
+    submit(store)
+    heartbeat = Heartbeat(context)
+
+    heartbeat.start()
+
+    assert [worker.name for worker in context.fleet.live()] == [context.name]
+    assert store.client.zcard(store.key("busy", "prepare")) == 1
+    heartbeat.close()
+    assert context.fleet.live() == ()
+
+
+def test_a_worker_s_own_state_survives_the_fleet(context: Context) -> None:
+    told = state(context)
+
+    context.fleet.beat(told)
+
+    assert context.fleet.live() == (told,)

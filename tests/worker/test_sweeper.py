@@ -1,0 +1,286 @@
+"""What a crash left behind is put right by one worker at a time, and nothing that is needed goes."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from shared import job_files
+from shared.blob_store import BlobStore
+from shared.errors import NotFound
+from shared.fleet import Fleet, WorkerState
+from shared.job import Options, Status
+from shared.job_store import JobStore, NewJob
+from shared.ledger import PREPARE, PREPARE_QUEUE, Hint, Ledger
+from shared.redis_store import RedisStore
+from shared.settings import Settings
+from shared.task_queue import Dispatcher
+from tests.support.jobs import lapse_hint, lapse_lease, media, submit
+from tests.support.recording_queue import RecordingQueue
+from tests.support.waiting import wait_until
+from worker.sweeper import INCOMING_S, TOMBSTONE_S, Sweeper
+
+pytestmark = pytest.mark.redis
+
+PAUSE_S = 0.02
+
+Make = Callable[..., Sweeper]
+
+
+@pytest.fixture
+def blobs(settings: Settings) -> BlobStore:
+    return BlobStore(settings.blob_url)
+
+
+@pytest.fixture
+def jobs(store: RedisStore) -> JobStore:
+    return JobStore(store)
+
+
+@pytest.fixture
+def ledger(store: RedisStore) -> Ledger:
+    return Ledger(store)
+
+
+@pytest.fixture
+def tasks(store: RedisStore) -> RecordingQueue:
+    """Where hints go: a worker is up that holds one file."""
+    Fleet(store).beat(WorkerState("w-1", (), {PREPARE_QUEUE: 1}))
+    return RecordingQueue()
+
+
+@pytest.fixture
+def make(
+    store: RedisStore, ledger: Ledger, jobs: JobStore, blobs: BlobStore, tasks: RecordingQueue
+) -> Iterator[Make]:
+    """Makes sweepers, and closes those that were started."""
+    started: list[Sweeper] = []
+
+    def sweeper(name: str = "w-1", *, is_started: bool = False, blobs: BlobStore = blobs) -> Sweeper:
+        dispatcher = Dispatcher(ledger, Fleet(store), tasks)
+        made = Sweeper(name, store, ledger, jobs, blobs, dispatcher, PAUSE_S)
+        if is_started:
+            made.start()
+            started.append(made)
+        return made
+
+    yield sweeper
+    for made in started:
+        made.close()
+
+
+def end(store: RedisStore, blobs: BlobStore, job_id: str = "job_1") -> None:
+    """A job that has ended and whose retention is over."""
+    submit(store, job_id)
+    blobs.write(job_files.media(job_id), b"sound")
+    blobs.write(job_files.transcript(job_id), b"{}")
+    assert Ledger(store).cancel(job_id, webhook=None, retention_s=60)
+    fall_due(store, job_id)
+
+
+def fall_due(store: RedisStore, job_id: str) -> None:
+    store.client.zadd(store.key("expiry"), {job_id: 1}, xx=True)
+
+
+def make_old(path: Path) -> None:
+    then = time.time() - 2 * INCOMING_S
+    os.utime(path, (then, then))
+
+
+def folder(blobs: BlobStore, job_id: str) -> Path:
+    return blobs.incoming.parent / job_files.folder(job_id)
+
+
+def test_a_dead_worker_s_step_is_sent_to_another(
+    make: Make, store: RedisStore, ledger: Ledger, tasks: RecordingQueue
+) -> None:
+    submit(store)
+    lapse_lease(store, ledger.claim("job_1", PREPARE, "dead"))
+
+    make().sweep()
+
+    assert tasks.sent == [(PREPARE_QUEUE, Hint("job_1", PREPARE))]
+    assert ledger.claim("job_1", PREPARE, "w-1").attempt == 2
+
+
+def test_a_lost_hint_is_sent_again(
+    make: Make, store: RedisStore, ledger: Ledger, tasks: RecordingQueue
+) -> None:
+    submit(store)
+    (hint,) = ledger.dispatch(PREPARE_QUEUE, 1, hint_s=20)
+    lapse_hint(store, PREPARE_QUEUE, hint)
+
+    make().sweep()
+
+    assert tasks.sent == [(PREPARE_QUEUE, hint)]
+
+
+def test_an_old_job_loses_its_bytes_then_says_so_then_is_forgotten(
+    make: Make, store: RedisStore, jobs: JobStore, blobs: BlobStore
+) -> None:
+    end(store, blobs)
+    sweeper = make()
+
+    sweeper.sweep()
+    assert jobs.get("job_1").status is Status.EXPIRED
+    assert blobs.folders("jobs") == ()
+
+    sweeper.sweep()
+    assert jobs.get("job_1").status is Status.EXPIRED
+    left_s = store.client.zscore(store.key("expiry"), "job_1") / 1000 - time.time()
+    assert left_s == pytest.approx(TOMBSTONE_S, abs=60)
+
+    fall_due(store, "job_1")
+    sweeper.sweep()
+    with pytest.raises(NotFound):
+        jobs.get("job_1")
+    assert not store.client.keys("*job_1*")
+
+
+def test_an_ended_job_stays_until_its_time(
+    make: Make, store: RedisStore, jobs: JobStore, ledger: Ledger, blobs: BlobStore
+) -> None:
+    submit(store)
+    blobs.write(job_files.media("job_1"), b"sound")
+    ledger.cancel("job_1", webhook=None, retention_s=60)
+
+    make().sweep()
+
+    assert jobs.get("job_1").status is Status.CANCELED
+    assert blobs.exists(job_files.media("job_1"))
+
+
+def test_many_old_jobs_go_in_a_few_looks(
+    make: Make, store: RedisStore, jobs: JobStore, blobs: BlobStore
+) -> None:
+    for number in range(120):
+        end(store, blobs, f"job_{number}")
+    sweeper = make()
+
+    for _ in range(2):
+        sweeper.sweep()
+
+    assert jobs.due_for_expiry() == ()
+
+
+def test_old_bytes_that_nobody_knows_go(make: Make, blobs: BlobStore) -> None:
+    blobs.write(job_files.media("job_1"), b"sound")
+    make_old(folder(blobs, "job_1"))
+
+    make().sweep()
+
+    assert blobs.folders("jobs") == ()
+
+
+def test_young_bytes_may_still_become_a_job(make: Make, blobs: BlobStore) -> None:
+    blobs.write(job_files.media("job_1"), b"sound")
+
+    make().sweep()
+
+    assert blobs.folders("jobs") == ("job_1",)
+
+
+def test_what_was_accepted_is_not_thrown_away_though_redis_forgot_it(make: Make, blobs: BlobStore) -> None:
+    blobs.write(job_files.media("job_1"), b"sound")
+    job_files.write_manifest(blobs, NewJob("job_1", "default", Options("m"), media()))
+    make_old(folder(blobs, "job_1"))
+
+    make().sweep()
+
+    assert blobs.exists(job_files.media("job_1"))
+
+
+def test_bytes_of_a_known_job_stay_however_old(make: Make, store: RedisStore, blobs: BlobStore) -> None:
+    submit(store)
+    blobs.write(job_files.media("job_1"), b"sound")
+    make_old(folder(blobs, "job_1"))
+
+    make().sweep()
+
+    assert blobs.exists(job_files.media("job_1"))
+
+
+def test_bytes_that_vanish_under_its_eyes_do_no_harm(make: Make, blobs: BlobStore) -> None:
+    """A job that is deleted at this moment: its folder is listed, and gone when it is looked at."""
+    (blobs.incoming.parent / "jobs").mkdir()
+    folder(blobs, "job_1").symlink_to(blobs.incoming.parent / "gone")
+    blobs.write(job_files.media("job_2"), b"sound")
+    make_old(folder(blobs, "job_2"))
+
+    make().sweep()
+
+    assert "job_2" not in blobs.folders("jobs")
+
+
+def test_bytes_that_lie_elsewhere_than_on_a_disk_are_looked_at_too(make: Make) -> None:
+    blobs = BlobStore("memory://tests-sweeper")
+    blobs.write(job_files.media("job_1"), b"sound")
+
+    make(blobs=blobs).sweep()
+
+    assert blobs.exists(job_files.media("job_1"))
+    blobs.remove("jobs")
+
+
+def test_uploads_that_were_given_up_go_and_running_ones_stay(make: Make, blobs: BlobStore) -> None:
+    for name in ("old", "new"):
+        (blobs.incoming / name).write_bytes(b"half of it")
+    make_old(blobs.incoming / "old")
+
+    make().sweep()
+
+    assert [path.name for path in blobs.incoming.iterdir()] == ["new"]
+
+
+def test_a_folder_among_the_uploads_does_no_harm(make: Make, blobs: BlobStore) -> None:
+    """Such as the `lost+found` of a disk of its own."""
+    (blobs.incoming / "lost+found").mkdir()
+    make_old(blobs.incoming / "lost+found")
+    (blobs.incoming / "old").write_bytes(b"half of it")
+    make_old(blobs.incoming / "old")
+
+    make().sweep()
+
+    assert [path.name for path in blobs.incoming.iterdir()] == ["lost+found"]
+
+
+def looks(store: RedisStore) -> int:
+    """How often anybody reached for the lock."""
+    stats = store.client.info("commandstats")
+    return int(stats.get("cmdstat_set", {}).get("calls", 0))
+
+
+def test_who_does_not_hold_the_lock_does_nothing(
+    make: Make, store: RedisStore, ledger: Ledger, tasks: RecordingQueue
+) -> None:
+    submit(store)
+    lapse_lease(store, ledger.claim("job_1", PREPARE, "dead"))
+    store.client.set(store.key("sweeper"), "another")
+    before = looks(store)
+    make(is_started=True)
+    wait_until(lambda: looks(store) > before + 2)
+    assert tasks.sent == []
+
+    store.client.delete(store.key("sweeper"))
+
+    wait_until(lambda: tasks.sent)
+
+
+def test_of_two_sweepers_one_sweeps_until_it_ends(
+    make: Make, store: RedisStore, ledger: Ledger, tasks: RecordingQueue
+) -> None:
+    lock = store.key("sweeper")
+    first = make("w-1", is_started=True)
+    wait_until(lambda: store.client.get(lock) == "w-1")
+    make("w-2", is_started=True)
+    before = looks(store)
+    wait_until(lambda: looks(store) > before + 4)
+    assert store.client.get(lock) == "w-1"
+
+    first.close()
+    submit(store)
+    lapse_lease(store, ledger.claim("job_1", PREPARE, "dead"))
+
+    wait_until(lambda: store.client.get(lock) == "w-2" and tasks.sent)
