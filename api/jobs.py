@@ -209,7 +209,7 @@ def cancel(parts: Parts, job: Job) -> bool:
 
 def shown(parts: Parts, job: Job) -> JobOut:
     """A queued job that no longer waits in line is next: its hint is on the way to a worker."""
-    position = (parts.jobs.position(job.id) or 0) if job.status is Status.QUEUED else None
+    position = (parts.jobs.position(job) or 0) if job.status is Status.QUEUED else None
     return job_out(job, position)
 
 

@@ -10,7 +10,7 @@ from api.openapi import SERVICE, answers
 from api.parts import parts
 from api.schemas import NoQuery
 from shared.fleet import WorkerState, capacity
-from shared.models import Abilities, ModelCard, ModelSource, queue_of
+from shared.models import Abilities, ModelCard, ModelSource, long_queue_of, queue_of
 
 blueprint = APIBlueprint("models", __name__, url_prefix="/v1/models", abp_tags=[SERVICE])
 
@@ -32,7 +32,7 @@ def model_out(model: ModelSource, workers: tuple[WorkerState, ...], is_default: 
         default=is_default,
         live=bool(serving),
         workers=len(serving),
-        slots=capacity(serving, queue_of(model.name)),
+        slots=capacity(serving, queue_of(model.name)) + capacity(serving, long_queue_of(model.name)),
         rtfx=round(sum(speeds) / len(speeds), 2) if speeds else None,
     )
     cards = [card for worker in serving for card in worker.models if card.name == model.name]

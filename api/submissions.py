@@ -19,7 +19,7 @@ from shared.errors import (
 )
 from shared.job import Job, Options, Status
 from shared.job_store import NewJob
-from shared.ledger import PREPARE_QUEUE
+from shared.ledger import prepare_queue_of
 from shared.log import get_logger
 from shared.media import Media
 
@@ -77,7 +77,7 @@ def _enter(parts: Parts, new: NewJob, place_media: Callable[[], None]) -> tuple[
         parts.blobs.remove(job_files.folder(new.id))
         return job, False
     _log.info("job_created", job_id=job.id, size_bytes=job.media.size_bytes, model=job.options.model)
-    dispatch(parts)
+    dispatch(parts, job)
     return job, True
 
 
@@ -95,9 +95,9 @@ def _create(parts: Parts, new: NewJob) -> tuple[Job, bool]:
         raise Expired("The job that this Idempotency-Key made was deleted.") from error
 
 
-def dispatch(parts: Parts) -> None:
+def dispatch(parts: Parts, job: Job) -> None:
     """Sends the hint; when that fails the sweeper will send it, so no request fails for it."""
     try:
-        parts.dispatcher.dispatch([PREPARE_QUEUE])
+        parts.dispatcher.dispatch([prepare_queue_of(job.media.size_bytes)])
     except DependencyError as error:
         _log.warning("dispatch_failed", error=error.code)

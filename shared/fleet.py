@@ -24,7 +24,7 @@ class WorkerState:
     pid: int = 0
     busy: int = 0
     draining: bool = False
-    rss_bytes: int = 0
+    peak_rss_bytes: int = 0
     rtfx: dict[str, float] = field(default_factory=dict)
     engine: dict[str, dict[str, float]] = field(default_factory=dict)
 

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from shared.errors import IdempotencyMismatch, NotFound
 from shared.job import Delivery, Failure, Job, ModelUsed, Options, Stage, Status, Timings
+from shared.ledger import PREPARE, prepare_queue_of
 from shared.media import Media
 from shared.redis_store import RedisStore
 from shared.transcript import Language, WindowResult
@@ -84,6 +85,7 @@ class JobStore:
             "create",
             new.id,
             new.tenant,
+            prepare_queue_of(new.media.size_bytes),
             json.dumps(fields),
             new.idempotency_key,
             new.request_hash,
@@ -128,11 +130,12 @@ class JobStore:
                     break
         return Page(tuple(found), cursor)
 
-    def position(self, job_id: str) -> int | None:
+    def position(self, job: Job) -> int | None:
         """How many files wait to be begun before this one; None when it does not wait."""
+        lane = prepare_queue_of(job.media.size_bytes)
         with self._store.guarded():
             rank: int | None = self._store.client.zrank(
-                self._store.key("waiting", "prepare"), f"{job_id}/prepare"
+                self._store.key("waiting", lane), f"{job.id}/{PREPARE}"
             )
         return rank
 

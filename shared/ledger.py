@@ -11,14 +11,19 @@ from enum import StrEnum
 from typing import Any
 
 from shared.job import Delivery, Status
-from shared.models import queue_of
+from shared.models import long_queue_of, queue_of
 from shared.redis_store import RedisStore
 from shared.transcript import WindowResult
 
 PREPARE = "prepare"
 FINISH = "finish"
 PREPARE_QUEUE = "prepare"
+LONG_PREPARE_QUEUE = "prepare-long"
 DELIVER_QUEUE = "deliver"
+
+LONG_PART_S = 60.0
+LONG_MEDIA_BYTES = 16 * 2**20
+"""Above these a part, or a recording yet to be decoded, takes the lane for long work."""
 
 
 class Fenced(Exception):
@@ -71,6 +76,10 @@ def part_step(number: int) -> str:
     return f"part-{number}"
 
 
+def prepare_queue_of(size_bytes: int) -> str:
+    return LONG_PREPARE_QUEUE if size_bytes > LONG_MEDIA_BYTES else PREPARE_QUEUE
+
+
 class Ledger:
     """Claim, beat, finish, fail, cancel: compare-and-set on the record."""
 
@@ -109,7 +118,7 @@ class Ledger:
             prepare.attempt,
             self._lease_ms,
             part_step(number),
-            queue_of(model),
+            long_queue_of(model) if seconds > LONG_PART_S else queue_of(model),
             body,
             seconds,
         )

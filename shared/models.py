@@ -67,8 +67,13 @@ def parse_models(line: str) -> tuple[ModelSource, ...]:
 
 
 def queue_of(model: str) -> str:
-    """The Celery queue, and the ledger's, of a model's parts."""
+    """The Celery queue, and the ledger's, of a model's short parts."""
     return f"transcribe.{model}"
+
+
+def long_queue_of(model: str) -> str:
+    """The lane of a model's long parts: they never fill the slots that short work needs."""
+    return f"transcribe-long.{model}"
 
 
 def _parse_one(text: str) -> ModelSource:

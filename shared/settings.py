@@ -89,10 +89,10 @@ class Settings(BaseSettings):
     )
     batch_size: Annotated[int, Field(ge=1, le=256)] = Field(8, description="Most windows in one model pass.")
     prepare_slots: Annotated[int, Field(ge=1, le=64)] = Field(
-        2, description="Files a worker decodes at once."
+        2, description="Short files a worker decodes at once, and as many long ones beside them."
     )
     part_slots: Annotated[int, Field(ge=1, le=256)] = Field(
-        8, description="Parts a worker transcribes at once."
+        8, description="Short parts a worker transcribes at once, and as many long ones beside them."
     )
     deliver_slots: Annotated[int, Field(ge=1, le=256)] = Field(
         4, description="Webhooks a worker sends at once."

@@ -9,9 +9,9 @@ from celery import Celery, signals
 from shared.blob_store import BlobStore
 from shared.fleet import Fleet
 from shared.job_store import JobStore
-from shared.ledger import DELIVER_QUEUE, PREPARE_QUEUE, Ledger
+from shared.ledger import Ledger
 from shared.log import get_logger
-from shared.models import ModelCard, parse_models, queue_of
+from shared.models import ModelCard, parse_models
 from shared.redis_store import RedisStore, connect, webhook_secret
 from shared.settings import Settings
 from shared.task_queue import CeleryQueue, Dispatcher, make_celery
@@ -101,17 +101,14 @@ def run(worker: Worker) -> None:
 
 
 def _arguments(context: Context) -> list[str]:
-    settings = context.settings
-    parts = settings.part_slots * len(context.engines)
-    threads = settings.prepare_slots + parts + settings.deliver_slots + _SPARE_THREADS
-    queues = [PREPARE_QUEUE, DELIVER_QUEUE, *(queue_of(name) for name in context.engines)]
+    slots = context.slots
     return [
         "worker",
         "--pool=threads",
-        f"--concurrency={threads}",
-        f"--queues={','.join(queues)}",
+        f"--concurrency={sum(slots.values()) + _SPARE_THREADS}",
+        f"--queues={','.join(slots)}",
         f"--hostname=ananse@{context.name}",
-        f"--loglevel={settings.log_level}",
+        f"--loglevel={context.settings.log_level}",
         "--without-gossip",
         "--without-mingle",
         "--task-events",

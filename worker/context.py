@@ -8,8 +8,8 @@ from shared.errors import NoWorker
 from shared.fleet import Fleet
 from shared.job import Job
 from shared.job_store import JobStore
-from shared.ledger import Ledger
-from shared.models import ModelCard, queue_of
+from shared.ledger import DELIVER_QUEUE, LONG_PREPARE_QUEUE, PREPARE_QUEUE, Ledger
+from shared.models import ModelCard, long_queue_of, queue_of
 from shared.settings import Settings
 from shared.task_queue import Dispatcher
 from worker.delivery import Sender
@@ -49,8 +49,19 @@ class Context:
                     return card
         raise NoWorker(f"No worker serves {model} at the moment.")
 
-    def queue(self, model: str) -> str:
-        return queue_of(model)
+    @property
+    def slots(self) -> dict[str, int]:
+        """How many steps of each queue this worker takes at once. Lanes for long work have their own, so
+        that short work never waits behind it."""
+        settings = self.settings
+        lanes = {
+            PREPARE_QUEUE: settings.prepare_slots,
+            LONG_PREPARE_QUEUE: settings.prepare_slots,
+            DELIVER_QUEUE: settings.deliver_slots,
+        }
+        for model in self.engines:
+            lanes |= {queue_of(model): settings.part_slots, long_queue_of(model): settings.part_slots}
+        return lanes
 
     def retention_s(self, job: Job) -> float:
         return job.options.retention_s or self.settings.retention_s

@@ -7,9 +7,7 @@ import threading
 
 from shared.errors import ServiceError
 from shared.fleet import BEAT_S, WorkerState
-from shared.ledger import DELIVER_QUEUE, PREPARE_QUEUE
 from shared.log import get_logger
-from shared.models import queue_of
 from worker.context import Context
 from worker.engine.engine import Statistics
 
@@ -64,18 +62,16 @@ class Heartbeat:
 
 
 def state(context: Context) -> WorkerState:
-    settings = context.settings
     statistics = {name: engine.statistics() for name, (engine, _) in context.engines.items()}
     return WorkerState(
         name=context.name,
         models=tuple(card for _, card in context.engines.values()),
-        slots={PREPARE_QUEUE: settings.prepare_slots, DELIVER_QUEUE: settings.deliver_slots}
-        | {queue_of(name): settings.part_slots for name in context.engines},
+        slots=context.slots,
         host=socket.gethostname(),
         pid=os.getpid(),
         busy=context.leases.count,
         draining=context.leases.draining.is_set(),
-        rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         rtfx={name: round(one.audio_s / one.busy_s, 1) for name, one in statistics.items() if one.busy_s},
         engine={name: _engine_numbers(one) for name, one in statistics.items()},
     )

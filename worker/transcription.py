@@ -14,7 +14,7 @@ from shared import job_files
 from shared.errors import CannotDo
 from shared.job import Job, Options, Status
 from shared.ledger import part_step
-from shared.models import Abilities, ModelCard
+from shared.models import Abilities, ModelCard, long_queue_of, queue_of
 from shared.transcript import WindowResult
 from shared.webhook_body import webhook_body
 from worker import parts
@@ -116,7 +116,7 @@ def _offer(number: int, cuts: Sequence[Cut], held: Held, job: Job, context: Cont
     part, flac = parts.encode(cuts, job.options.start_s or 0.0)
     context.blobs.write(job_files.part_audio(job.id, part_step(number)), flac)
     context.ledger.offer_part(held.claim, number, job.options.model, part.to_json(), part.seconds)
-    context.dispatcher.dispatch([context.queue(job.options.model)])
+    context.dispatcher.dispatch([queue_of(job.options.model), long_queue_of(job.options.model)])
 
 
 def _read_part(held: Held, job: Job, abilities: Abilities, context: Context) -> list[Window]:

@@ -1,6 +1,6 @@
--- ARGV: id, tenant, fields (JSON), idempotency key or '', request hash, idempotency TTL ms
+-- ARGV: id, tenant, queue of the first step, fields (JSON), idempotency key or '', request hash, its TTL ms
 -- Record, index, first step and idempotency entry come to be together or not at all.
-local id, tenant, fields, idempotency, request_hash, ttl = unpack(ARGV)
+local id, tenant, queue, fields, idempotency, request_hash, ttl = unpack(ARGV)
 -- The client may send a script again when only its answer was lost; the job may be well on its way by then.
 if redis.call('EXISTS', key('job', id)) == 1 then return {'created', id} end
 local idempotency_key = key('idempotency', tenant, idempotency)
@@ -21,6 +21,6 @@ if idempotency ~= '' then
   redis.call('HSET', idempotency_key, 'id', id, 'request_hash', request_hash)
   redis.call('PEXPIRE', idempotency_key, ttl)
 end
-offer(id, 'prepare', 'prepare', '{}')
+offer(id, 'prepare', queue, '{}')
 emit(id, 'state', '{"status":"queued"}')
 return {'created', id}

@@ -210,9 +210,9 @@ def test_position_counts_the_files_that_go_before(jobs: JobStore, ledger: Ledger
     submit(store, "job_a")
     submit(store, "job_b", priority=5)
 
-    assert [jobs.position(job_id) for job_id in ("job_b", "job_a")] == [0, 1]
+    assert [jobs.position(jobs.get(job_id)) for job_id in ("job_b", "job_a")] == [0, 1]
     ledger.claim("job_b", PREPARE, "w")
-    assert [jobs.position(job_id) for job_id in ("job_b", "job_a")] == [None, 0]
+    assert [jobs.position(jobs.get(job_id)) for job_id in ("job_b", "job_a")] == [None, 0]
 
 
 class Waiter:

@@ -2,11 +2,14 @@
 
 import pytest
 
-from shared.job import Delivery, Stage, Status
-from shared.job_store import JobStore
+from shared.job import Delivery, Options, Stage, Status
+from shared.job_store import JobStore, NewJob
 from shared.ledger import (
     DELIVER_QUEUE,
     FINISH,
+    LONG_MEDIA_BYTES,
+    LONG_PART_S,
+    LONG_PREPARE_QUEUE,
     PREPARE,
     PREPARE_QUEUE,
     Claim,
@@ -16,10 +19,10 @@ from shared.ledger import (
     Ledger,
     part_step,
 )
-from shared.models import queue_of
+from shared.models import long_queue_of, queue_of
 from shared.redis_store import RedisStore
 from shared.transcript import WindowResult
-from tests.support.jobs import NOW, lapse_hint, lapse_lease, submit
+from tests.support.jobs import NOW, lapse_hint, lapse_lease, media, submit
 
 pytestmark = pytest.mark.redis
 
@@ -349,3 +352,18 @@ def test_a_step_put_off_is_not_sent_before_its_time(ledger: Ledger, store: Redis
     assert ledger.dispatch(PREPARE_QUEUE, 4, hint_s=20) == ()
     store.client.zincrby(store.key("waiting", PREPARE_QUEUE), -60_000, "job_1/prepare")
     assert ledger.dispatch(PREPARE_QUEUE, 4, hint_s=20) == (Hint("job_1", PREPARE),)
+
+
+def test_long_work_has_lanes_of_its_own(store: RedisStore, ledger: Ledger) -> None:
+    jobs = JobStore(store)
+    sizes = {"job_short": LONG_MEDIA_BYTES, "job_long": LONG_MEDIA_BYTES + 1}
+    for job_id, size_bytes in sizes.items():
+        jobs.create(NewJob(job_id, "default", Options(model="m"), media(size_bytes)))
+    assert ledger.dispatch(PREPARE_QUEUE, 9, hint_s=20) == (Hint("job_short", PREPARE),)
+    assert ledger.dispatch(LONG_PREPARE_QUEUE, 9, hint_s=20) == (Hint("job_long", PREPARE),)
+
+    prepare = ledger.claim("job_long", PREPARE, "w-1")
+    ledger.offer_part(prepare, 0, "m", "{}", LONG_PART_S + 1)
+    ledger.offer_part(prepare, 1, "m", "{}", LONG_PART_S)
+    assert ledger.dispatch(long_queue_of("m"), 9, hint_s=20) == (Hint("job_long", "part-0"),)
+    assert ledger.dispatch(queue_of("m"), 9, hint_s=20) == (Hint("job_long", "part-1"),)

@@ -48,7 +48,7 @@ class Service:
         )
         job_files.write_manifest(self.blobs, new)
         self.jobs.create(new)
-        self.dispatcher.dispatch(["prepare"])
+        self.dispatcher.dispatch()
         return job_id
 
     def ended(self, job_id: str, timeout_s: float = 120) -> Job:

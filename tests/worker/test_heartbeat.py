@@ -27,10 +27,16 @@ def test_a_worker_says_what_it_serves_and_how_much_it_holds(context: Context) ->
     told = state(context)
 
     assert told.name == "worker-1"
-    assert told.slots == {"prepare": 3, f"transcribe.{MODEL}": 5, "deliver": 2}
+    assert told.slots == {
+        "prepare": 3,
+        "prepare-long": 3,
+        f"transcribe.{MODEL}": 5,
+        f"transcribe-long.{MODEL}": 5,
+        "deliver": 2,
+    }
     assert told.models == (context.card(MODEL),)
     assert (told.pid, told.busy, told.draining) == (os.getpid(), 0, False)
-    assert told.rss_bytes > 2**20
+    assert told.peak_rss_bytes > 2**20
     assert told.rtfx == {}
 
 

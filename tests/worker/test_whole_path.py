@@ -185,6 +185,24 @@ def test_a_canceled_job_stops_the_model(service: Service, worker: WorkerProcess)
     assert service.jobs.get(job_id).status is Status.CANCELED
 
 
+def test_a_short_recording_never_waits_behind_long_ones(service: Service, tmp_path: Path) -> None:
+    """Even where there is room for one part at a time, and a long file has taken it."""
+    with worker_process(
+        service.settings,
+        service.fleet,
+        tmp_path / "worker.log",
+        ANANSE_PART_SLOTS="1",
+        ANANSE_PREPARE_SLOTS="1",
+        ANANSE_PART_S="600",
+    ):
+        long = [service.submit(SAMPLES / "five-minutes.flac") for _ in range(2)]
+        service.wait_for_windows(long[0], 1)
+        short = service.ended(service.submit(SAMPLES / "short-1.flac"))
+        still = [service.jobs.get(job_id).status for job_id in long]
+    assert short.status is Status.COMPLETED
+    assert still == [Status.RUNNING] * 2
+
+
 @pytest.mark.parametrize("sound", ["silence", "noise", "hum"])
 def test_no_speech_gives_no_words(
     service: Service, worker: WorkerProcess, tmp_path: Path, sound: str
