@@ -19,7 +19,7 @@ from shared.errors import StorageFull, StoreUnavailable
 
 PREFIX = "ananse:"
 _MOST_CONNECTIONS = 4096
-_LUA = Path(__file__).with_name("lua")
+SCRIPTS = Path(__file__).with_name("lua")
 
 
 def connect(url: str, *, timeout_s: float = 4.0, retries: int = 1) -> "Redis":
@@ -39,14 +39,14 @@ def connect(url: str, *, timeout_s: float = 4.0, retries: int = 1) -> "Redis":
 class RedisStore:
     """Keys, scripts and translated errors over one client."""
 
-    def __init__(self, client: "Redis", prefix: str = PREFIX) -> None:
+    def __init__(self, client: "Redis", prefix: str = PREFIX, scripts: Path = SCRIPTS) -> None:
         # redis-py types every answer as "now or awaitable"; the callers say what they get.
         self.client: Any = client
         self.prefix = prefix
-        prelude = (_LUA / "prelude.lua").read_text()
+        prelude = (scripts / "prelude.lua").read_text()
         self._scripts = {
             path.stem: client.register_script(prelude + path.read_text())
-            for path in sorted(_LUA.glob("*.lua"))
+            for path in sorted(scripts.glob("*.lua"))
             if path.stem != "prelude"
         }
 
