@@ -164,7 +164,8 @@ def _settle(
         while pending:
             held.check()
             done, _ = wait(pending, timeout=_LOOK_S, return_when=FIRST_COMPLETED)
-            for future in done:
+            # A batch ends all at once; who follows the job's events reads it in the file's order.
+            for future in sorted(done, key=lambda one: pending[one].index):
                 window = pending.pop(future)
                 try:
                     yield window, future.result()
