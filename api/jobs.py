@@ -136,6 +136,8 @@ def delete_job(path: JobPath, query: NoQuery) -> Response:
     job = find(path.job_id)
     if not job.status.is_terminal:
         cancel(parts(), job)
+    # The manifest goes first: whatever happens in between, nobody takes the rest for an accepted job.
+    parts().blobs.remove(job_files.manifest(job.id))
     parts().jobs.delete(job.id)
     parts().blobs.remove(job_files.folder(job.id))
     return Response(status=204)

@@ -11,8 +11,7 @@ from deploy import allocator, embedded_redis
 from deploy.addresses import Address, claim
 from deploy.processes import Service
 from deploy.state import State
-from shared.models import parse_models
-from shared.settings import Settings, SettingsError
+from shared.settings import Settings
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 _HAND_OVER_S = 5.0
@@ -28,14 +27,12 @@ class Plan:
     redis_url: str
     redis: Service | None
     services: tuple[Service, ...]
-    model: str
     flower_user: str
     flower_password: str = field(repr=False)
 
 
 def draw_up(settings: Settings, state: State) -> Plan:
-    """Raises StartError or SettingsError for all that can be known to be wrong before anything is started."""
-    model = _default_model(settings)
+    """Raises StartError for all that can be known to be wrong before anything is started."""
     api = claim(settings.host, settings.port, "ANANSE_PORT")
     flower = claim(settings.host, settings.flower_port, "ANANSE_FLOWER_PORT")
     redis, redis_url = _redis(settings, state)
@@ -56,7 +53,6 @@ def draw_up(settings: Settings, state: State) -> Plan:
         redis_url=redis_url,
         redis=redis,
         services=_services(settings, environment),
-        model=model,
         flower_user=settings.flower_user,
         flower_password=password,
     )
@@ -87,8 +83,6 @@ def _settings_for_children(settings: Settings, state: State) -> dict[str, str]:
     made = {"ANANSE_STATE_DIR": str(state.folder)}
     if "blob_url" not in settings.model_fields_set:
         made["ANANSE_BLOB_URL"] = f"file://{state.blob_dir}"
-    if settings.webhook_secret is None:
-        made["ANANSE_WEBHOOK_SECRET"] = state.webhook_secret()
     if "models" not in settings.model_fields_set and Path.cwd() != CHECKOUT:
         made["ANANSE_MODELS"] = str(CHECKOUT / settings.models)
     return made
@@ -101,10 +95,3 @@ def _redis(settings: Settings, state: State) -> tuple[Service | None, str]:
     server = embedded_redis.find_server()
     socket = embedded_redis.socket_path(state.run_dir)
     return embedded_redis.service(server, socket, state.redis_dir, os.environ), embedded_redis.url_of(socket)
-
-
-def _default_model(settings: Settings) -> str:
-    try:
-        return parse_models(settings.models)[0].name
-    except ValueError as error:
-        raise SettingsError(f"ANANSE_MODELS: {error}") from error

@@ -1,15 +1,10 @@
-"""What `ananse up` keeps on disk, in one private folder: Redis data, socket, logs, blobs, signing secret."""
+"""What `ananse up` keeps on disk, in one private folder: Redis data, socket, logs, blobs."""
 
-import base64
 import fcntl
-import os
-import secrets
 from pathlib import Path
 from typing import IO
 
 from deploy.errors import StartError
-
-_SECRET_BYTES = 32
 
 
 class State:
@@ -23,17 +18,6 @@ class State:
         self.redis_dir = self._private("redis")
         self.blob_dir = self._private("blobs")
         self._lock = self._locked()
-
-    def webhook_secret(self) -> str:
-        """Made at the first start and kept, so that receivers need not be told a new one."""
-        path = self.folder / "webhook-secret"
-        if not path.exists():
-            made = "whsec_" + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
-            draft = path.with_suffix(".new")
-            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-                file.write(made + "\n")
-            draft.replace(path)
-        return path.read_text().strip()
 
     def close(self) -> None:
         self._lock.close()

@@ -49,12 +49,6 @@ class UnsupportedOption(RequestError):
     status = 422
 
 
-class Unauthorized(RequestError):
-    code = "unauthorized"
-    title = "A valid API key is needed"
-    status = 401
-
-
 class NotFound(RequestError):
     code = "not_found"
     title = "There is nothing here"
@@ -221,12 +215,6 @@ class CannotDo(JobError):
 
     code = "unsupported_option"
     title = "The model cannot do this"
-
-
-class DeadlineExceeded(JobError):
-    code = "deadline_exceeded"
-    title = "The job ran past its deadline"
-    retryable = True
 
 
 class Internal(JobError):

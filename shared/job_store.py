@@ -95,14 +95,6 @@ class JobStore:
             raise IdempotencyMismatch()
         return self.get(job_id), outcome == "created"
 
-    def find_idempotent(self, tenant: str, idempotency_key: str) -> str | None:
-        """The id of the job this key made, before a body is read for nothing."""
-        with self._store.guarded():
-            known: str | None = self._store.client.hget(
-                self._store.key("idempotency", tenant, idempotency_key), "id"
-            )
-        return known
-
     def get(self, job_id: str, tenant: str | None = None) -> Job:
         """Raises NotFound, also for a job of another tenant: they are not to be told apart."""
         with self._store.guarded():

@@ -110,7 +110,9 @@ class Settings(BaseSettings):
 
     # Webhooks
     webhook_secret: SecretStr | None = Field(
-        None, description="Signing secret, `whsec_` and base64; made and kept at first start when left out."
+        None,
+        description="Signing secret, `whsec_` and base64; left out, one is made and kept: "
+        "`ananse webhook-secret` prints it.",
     )
     webhook_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
         (), description="Private networks that webhooks may go to, separated by commas (`127.0.0.0/8`)."
@@ -154,11 +156,6 @@ class Settings(BaseSettings):
         if self.hint_s > self.lease_s * 10:
             raise ValueError("hint_s must not be more than ten times lease_s")
         return self
-
-    @property
-    def default_model(self) -> str:
-        """Source line of the first model."""
-        return self.models.split(",")[0].strip()
 
 
 def load() -> Settings:

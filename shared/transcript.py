@@ -77,7 +77,6 @@ class Transcript:
     warnings: tuple[str, ...] = ()
     partial: bool = False
     model: dict[str, str | None] = field(default_factory=dict)
-    options: dict[str, object] = field(default_factory=dict)
 
     @classmethod
     def of(cls, results: Iterable[WindowResult], duration_s: float, *, partial: bool = False) -> Self:

@@ -17,7 +17,7 @@ def main() -> None:
         from worker import app  # noqa: PLC0415
 
         worker = app.build(settings)
-    except (SettingsError, ModelUnavailable, ValueError) as error:
+    except (SettingsError, ModelUnavailable) as error:
         sys.stderr.write(f"ananse: {error}\n")
         sys.exit(EXIT_CONFIGURATION)
     try:

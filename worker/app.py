@@ -13,7 +13,7 @@ from shared.ledger import Ledger
 from shared.log import get_logger
 from shared.models import ModelCard, parse_models
 from shared.redis_store import RedisStore, connect, webhook_secret
-from shared.settings import Settings
+from shared.settings import Settings, SettingsError
 from shared.task_queue import CeleryQueue, Dispatcher, make_celery
 from worker import tasks
 from worker.context import Context
@@ -134,6 +134,9 @@ def _secrets(settings: Settings, store: RedisStore) -> tuple[str, ...]:
     """The setting, else one that is made once and kept where all workers find it."""
     if settings.webhook_secret is not None:
         secret = settings.webhook_secret.get_secret_value()
-        key_of(secret)
+        try:
+            key_of(secret)
+        except ValueError as error:
+            raise SettingsError(f"ANANSE_WEBHOOK_SECRET: {error}") from error
         return (secret,)
     return (webhook_secret(store),)

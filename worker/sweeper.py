@@ -5,6 +5,7 @@ A thread in every worker; a lock in Redis lets one of them do it at a time. Doin
 
 import threading
 import time
+from dataclasses import replace
 
 from shared import job_files
 from shared.blob_store import BlobMissing, BlobStore
@@ -68,7 +69,7 @@ class Sweeper:
         self.expire()
         if time.monotonic() >= self._orphans_at:
             self._orphans_at = time.monotonic() + _ORPHANS_EVERY_S
-            self.remove_orphans()
+            self.see_to_orphans()
 
     def expire(self) -> None:
         """First the bytes, then the mark; a tombstone that is old itself goes altogether."""
@@ -84,12 +85,12 @@ class Sweeper:
                 self._jobs.expire(job_id, TOMBSTONE_S)
             _log.info("job_expired", job_id=job_id)
 
-    def remove_orphans(self) -> None:
-        """Bytes that no record and no manifest speaks of, and uploads that were given up."""
+    def see_to_orphans(self) -> None:
+        """Folders without a record: a manifest makes the job again, anything else is removed, and so are
+        uploads that were given up."""
         for job_id in self._blobs.folders("jobs"):
             if self._is_orphan(job_id):
-                self._blobs.remove(job_files.folder(job_id))
-                _log.info("orphan_removed", job_id=job_id)
+                self._restore_or_remove(job_id)
         if self._blobs.is_local:
             self._remove_old_uploads()
 
@@ -97,16 +98,29 @@ class Sweeper:
         try:
             self._jobs.get(job_id)
         except NotFound:
-            return self._is_given_up(job_id)
+            return self._is_old(job_id)
         return False
 
-    def _is_given_up(self, job_id: str) -> bool:
+    def _is_old(self, job_id: str) -> bool:
         try:
-            age_s = self._blobs.age_s(job_files.folder(job_id))
+            return self._blobs.age_s(job_files.folder(job_id)) > INCOMING_S
         except BlobMissing:
             # Deleted since it was listed.
             return False
-        return age_s > INCOMING_S and not self._blobs.exists(job_files.manifest(job_id))
+
+    def _restore_or_remove(self, job_id: str) -> None:
+        """The API died between manifest and record, or Redis forgot: nobody saw such a job end, unless its
+        transcript lies there. A deleted job has no manifest, it goes first."""
+        if self._blobs.exists(job_files.transcript(job_id)):
+            return
+        try:
+            forgotten = job_files.read_manifest(self._blobs, job_id)
+        except BlobMissing:
+            self._blobs.remove(job_files.folder(job_id))
+            _log.info("orphan_removed", job_id=job_id)
+            return
+        self._jobs.create(replace(forgotten, idempotency_key=""))
+        _log.warning("job_restored", job_id=job_id)
 
     def _remove_old_uploads(self) -> None:
         for path in self._blobs.incoming.iterdir():

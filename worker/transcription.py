@@ -79,7 +79,6 @@ def finish(held: Held, job: Job, context: Context) -> None:
         assemble(results, job.media.duration_s or 0.0),
         warnings=job.warnings,
         model=asdict(job.model) if job.model else {"name": job.options.model},
-        options=public_options(job.options),
     )
     context.blobs.write(job_files.transcript(job.id), transcript.to_json().encode())
     context.ledger.end(
@@ -102,14 +101,6 @@ def check_abilities(options: Options, abilities: Abilities) -> None:
         raise CannotDo("The model gives no word timestamps.")
     if options.prompt and not abilities.prompt:
         raise CannotDo("The model takes no prompt.")
-
-
-def public_options(options: Options) -> dict[str, object]:
-    """The snapshot without what is the client's secret."""
-    fields = json.loads(options.to_json())
-    for secret in ("webhook_url", "webhook_auth_header_name", "webhook_auth_header_value"):
-        fields.pop(secret)
-    return dict(fields)
 
 
 def _offer(number: int, cuts: Sequence[Cut], held: Held, job: Job, context: Context) -> None:

@@ -17,7 +17,6 @@ def give(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_nothing_needs_to_be_set() -> None:
     settings = load()
 
-    assert settings.default_model == "models/synthetic-en"
     assert settings.host == "127.0.0.1"
 
 
@@ -29,7 +28,6 @@ def test_what_is_set_is_read_with_its_type(give: pytest.MonkeyPatch) -> None:
     settings = load()
 
     assert (settings.port, settings.lease_s) == (9000, 12.5)
-    assert settings.default_model == "a=org/first"
 
 
 def test_an_empty_setting_is_not_set(give: pytest.MonkeyPatch) -> None:

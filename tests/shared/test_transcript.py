@@ -54,7 +54,6 @@ def test_a_transcript_survives_being_written_down() -> None:
         ("clipping",),
         True,
         {"name": "m", "revision": None},
-        {"task": "transcribe"},
     )
 
     assert Transcript.from_json(transcript.to_json()) == transcript

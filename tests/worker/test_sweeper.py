@@ -182,14 +182,42 @@ def test_young_bytes_may_still_become_a_job(make: Make, blobs: BlobStore) -> Non
     assert blobs.folders("jobs") == ("job_1",)
 
 
-def test_what_was_accepted_is_not_thrown_away_though_redis_forgot_it(make: Make, blobs: BlobStore) -> None:
+def test_a_job_that_redis_forgot_is_made_again(
+    make: Make, store: RedisStore, jobs: JobStore, blobs: BlobStore
+) -> None:
     blobs.write(job_files.media("job_1"), b"sound")
-    job_files.write_manifest(blobs, NewJob("job_1", "default", Options("m"), media()))
+    forgotten = NewJob("job_1", "default", Options("m", language="tw"), media(), idempotency_key="k")
+    job_files.write_manifest(blobs, forgotten)
     make_old(folder(blobs, "job_1"))
 
     make().sweep()
 
+    job = jobs.get("job_1")
+    assert (job.status, job.options, job.media) == (Status.QUEUED, forgotten.options, forgotten.media)
     assert blobs.exists(job_files.media("job_1"))
+
+
+def test_a_manifest_just_written_is_left_to_its_submit(make: Make, jobs: JobStore, blobs: BlobStore) -> None:
+    job_files.write_manifest(blobs, NewJob("job_1", "default", Options("m"), media()))
+
+    make().sweep()
+
+    with pytest.raises(NotFound):
+        jobs.get("job_1")
+
+
+def test_a_forgotten_job_that_had_ended_is_not_done_again(
+    make: Make, jobs: JobStore, blobs: BlobStore
+) -> None:
+    job_files.write_manifest(blobs, NewJob("job_1", "default", Options("m"), media()))
+    blobs.write(job_files.transcript("job_1"), b"{}")
+    make_old(folder(blobs, "job_1"))
+
+    make().sweep()
+
+    with pytest.raises(NotFound):
+        jobs.get("job_1")
+    assert blobs.exists(job_files.transcript("job_1"))
 
 
 def test_bytes_of_a_known_job_stay_however_old(make: Make, store: RedisStore, blobs: BlobStore) -> None:

@@ -21,7 +21,7 @@ from tests.support.worker_context import MODEL, submit_part, worker_context
 from worker.context import Context
 from worker.engine.values import Hypothesis, Window
 from worker.steps import perform
-from worker.transcription import check_abilities, public_options
+from worker.transcription import check_abilities
 
 ABLE = Abilities(("en", "tw"), ("transcribe", "translate"), True, True, True, True)
 PLAIN = Abilities(("en",), ("transcribe",), True, False, False, False)
@@ -54,22 +54,6 @@ def test_what_it_cannot_do_is_said(options: Options, sentence: str) -> None:
         check_abilities(options, PLAIN)
 
     assert raised.value.detail == sentence
-
-
-def test_the_options_in_a_transcript_hold_no_secret() -> None:
-    options = Options(
-        "m",
-        language="tw",
-        webhook_url="https://example.org/opensesame",
-        webhook_auth_header_name="X-Key",
-        webhook_auth_header_value="opensesame",
-    )
-
-    shown = public_options(options)
-
-    assert (shown["model"], shown["language"]) == ("m", "tw")
-    assert "opensesame" not in str(shown)
-    assert not [name for name in shown if name.startswith("webhook")]
 
 
 class Polyglot(ScriptedRunner):
@@ -174,13 +158,12 @@ def test_windows_that_were_kept_have_voted_and_are_not_run_again(
 def test_a_transcript_says_what_it_was_made_with_and_the_parts_are_gone(
     settings: Settings, store: RedisStore
 ) -> None:
-    context = transcribed(settings, store, Polyglot({}), [1.0, 1.0], language="en", tag="blue")
+    context = transcribed(settings, store, Polyglot({}), [1.0, 1.0], language="en")
 
     transcript = Transcript.from_json(context.blobs.read(job_files.transcript("job_1")))
     assert transcript.text == "window 0 window 1"
     assert [(segment.start, segment.end) for segment in transcript.segments] == [(0.0, 1.0), (1.0, 2.0)]
     assert transcript.model["name"] == "scripted"
-    assert transcript.options["tag"] == "blue"
     assert context.blobs.folders(job_files.folder("job_1")) == ("transcript.json",)
 
 

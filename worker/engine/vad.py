@@ -1,5 +1,5 @@
-"""Step 6, detect: which stretches of a recording are speech. Three detectors behind one port: a small
-network, an energy gate, and one that takes everything but digital silence for speech.
+"""Step 6, detect: which stretches of a recording are speech. Two detectors behind one port: a small
+network, and one that takes everything but digital silence for speech.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from torch.nn import functional
 from worker.engine.values import SAMPLE_RATE, Detector, Pcm, Span
 
 FRAME_SAMPLES = 512
-"""32 ms, the network's step; the other detectors keep to it."""
+"""32 ms, the network's step; the other detector keeps to it."""
 
 FULL_SCALE = 32_768.0
 HYSTERESIS = 0.15
@@ -28,12 +28,6 @@ LOWEST_EXIT = 0.01
 CONTEXT_SAMPLES = 64
 """Each frame is heard together with the end of the one before it."""
 
-QUIETEST_DB = -72.0
-SPEECH_DB = 24.0
-"""This far above the background a frame is certainly speech; dB are relative to full scale."""
-
-FLOOR_RISE_DB_PER_S = 1.0
-FIRST_FLOOR_PERCENTILE = 10.0
 AUDIBLE = 1
 """The last bit may be dither."""
 
@@ -81,31 +75,6 @@ class SileroDetector:
         self._context = sound[-1, -CONTEXT_SAMPLES:]
         found: Scores = scores.numpy()
         return found
-
-
-class EnergyDetector:
-    """Speech is what stands out of the background; for clean recordings, and where no network may run.
-
-    The background's level falls at once and rises slowly, so that a steady noise, hum or tone becomes it.
-    """
-
-    def __init__(self, params: SpeechParams) -> None:
-        self._floor_db: float | None = None
-        self._framed = FramedDetector(params, self._score)
-
-    def feed(self, pcm: Pcm, *, last: bool = False) -> list[Span]:
-        return self._framed.feed(pcm, last=last)
-
-    def _score(self, frames: Pcm) -> Scores:
-        level_db = np.maximum(levels_db(frames), QUIETEST_DB)
-        if self._floor_db is None:
-            self._floor_db = float(np.percentile(level_db, FIRST_FLOOR_PERCENTILE))
-        # floor[t] = min(level[t], floor[t - 1] + rise), for all t at once.
-        rise_db = FLOOR_RISE_DB_PER_S * FRAME_SAMPLES / SAMPLE_RATE * np.arange(len(level_db) + 1)
-        floor_db = np.minimum.accumulate(np.append(self._floor_db, level_db) - rise_db) + rise_db
-        self._floor_db = float(floor_db[-1])
-        scores: Scores = ((level_db - floor_db[1:]) / SPEECH_DB).clip(0.0, 1.0).astype(np.float32)
-        return scores
 
 
 class SoundDetector:
@@ -262,16 +231,6 @@ def with_context(frames: Tensor, context: Tensor) -> Tensor:
     """Each frame with the last samples of the one before it in front; `context` is that of the first."""
     before = torch.cat([context.unsqueeze(0), frames[:-1, -CONTEXT_SAMPLES:]])
     return torch.cat([before, frames], dim=1)
-
-
-def levels_db(frames: Pcm) -> NDArray[np.float64]:
-    """Each frame's level in dB of full scale."""
-    import librosa  # noqa: PLC0415 - its first use takes seconds, and only this detector needs it
-
-    sound = frames.reshape(-1) / FULL_SCALE
-    rms = librosa.feature.rms(y=sound, frame_length=FRAME_SAMPLES, hop_length=FRAME_SAMPLES, center=False)
-    levels: NDArray[np.float64] = librosa.amplitude_to_db(rms[0], ref=1.0, amin=1e-5, top_db=None)
-    return levels
 
 
 def _has_sound(frames: Pcm) -> Scores:

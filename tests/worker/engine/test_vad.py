@@ -13,7 +13,6 @@ import torch
 
 from worker.engine.vad import (
     FRAME_SAMPLES,
-    EnergyDetector,
     SileroDetector,
     SileroNetwork,
     SoundDetector,
@@ -28,7 +27,6 @@ REFERENCES = json.loads((SAMPLES / "references.json").read_text())
 BLOCK_SAMPLES = 30 * SAMPLE_RATE
 SPEECH, SILENCE = 1.0, 0.0
 
-DETECTORS = pytest.mark.parametrize("new_detector", [SileroDetector, EnergyDetector])
 NewDetector = Callable[[SpeechParams], Detector]
 
 
@@ -91,10 +89,9 @@ NOT_SPEECH = {
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-@DETECTORS
-def test_nearly_all_speech_is_found(name: str, new_detector: NewDetector) -> None:
+def test_nearly_all_speech_is_found(name: str) -> None:
     pcm = sample(name)
-    found = mask(detect(new_detector(SpeechParams()), pcm), len(pcm))
+    found = mask(detect(SileroDetector(SpeechParams()), pcm), len(pcm))
     segments = [
         Span(round(segment["start"] * SAMPLE_RATE), round(segment["end"] * SAMPLE_RATE))
         for segment in REFERENCES[name]["segments"]
@@ -104,19 +101,17 @@ def test_nearly_all_speech_is_found(name: str, new_detector: NewDetector) -> Non
     assert found[spoken].mean() > 0.99
 
 
-@DETECTORS
-def test_long_silences_are_left_out(new_detector: NewDetector) -> None:
+def test_long_silences_are_left_out() -> None:
     pcm = sample("long-silences.flac")
-    spans = detect(new_detector(SpeechParams()), pcm)
+    spans = detect(SileroDetector(SpeechParams()), pcm)
 
     assert len(spans) == 4
     assert mask(spans, len(pcm)).mean() < 0.5
 
 
 @pytest.mark.parametrize("kind", NOT_SPEECH)
-@DETECTORS
-def test_what_is_no_speech_gives_no_spans(kind: str, new_detector: NewDetector) -> None:
-    assert detect(new_detector(SpeechParams()), NOT_SPEECH[kind]) == []
+def test_what_is_no_speech_gives_no_spans(kind: str) -> None:
+    assert detect(SileroDetector(SpeechParams()), NOT_SPEECH[kind]) == []
 
 
 def test_the_network_knows_a_melody_from_a_voice() -> None:
@@ -124,17 +119,15 @@ def test_the_network_knows_a_melody_from_a_voice() -> None:
 
 
 @pytest.mark.parametrize("gain", [0.02, 0.2])
-@DETECTORS
-def test_faint_speech_is_speech(gain: float, new_detector: NewDetector) -> None:
+def test_faint_speech_is_speech(gain: float) -> None:
     quiet = (sample("short-1.flac") * gain).astype(np.int16)
 
-    assert mask(detect(new_detector(SpeechParams()), quiet), len(quiet)).mean() > 0.8
+    assert mask(detect(SileroDetector(SpeechParams()), quiet), len(quiet)).mean() > 0.8
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("new_detector", [SileroDetector, EnergyDetector, lambda _: SoundDetector()])
+@pytest.mark.parametrize("new_detector", [SileroDetector, lambda _: SoundDetector()])
 def test_the_size_of_the_blocks_does_not_matter(new_detector: NewDetector, seed: int) -> None:
-    """The energy gate takes its first idea of the background from the first block, which is the same here."""
     pcm = sample("long-silences.flac")
     detector = new_detector(SpeechParams())
     cuts = np.sort(np.random.default_rng(seed).integers(5 * SAMPLE_RATE, len(pcm), 20))
@@ -250,12 +243,12 @@ def test_without_detection_only_long_digital_silence_is_left_out() -> None:
 
 
 def test_nothing_gives_nothing() -> None:
-    for detector in (SileroDetector(SpeechParams()), EnergyDetector(SpeechParams()), SoundDetector()):
+    for detector in (SileroDetector(SpeechParams()), SoundDetector()):
         assert detector.feed(np.zeros(0, np.int16)) == []
         assert detector.feed(np.zeros(0, np.int16), last=True) == []
 
 
 def test_a_recording_shorter_than_a_frame_can_be_fed() -> None:
-    for detector in (SileroDetector(SpeechParams()), EnergyDetector(SpeechParams()), SoundDetector()):
+    for detector in (SileroDetector(SpeechParams()), SoundDetector()):
         spans = detector.feed(np.full(100, 5000, np.int16), last=True)
         assert all(span.end <= 100 for span in spans)
