@@ -15,9 +15,11 @@ PY := $(VENV)/bin/python
 RUN_STAMP := $(VENV)/.ananse-run
 DEV_STAMP := $(VENV)/.ananse-dev
 PIP := $(PY) -m pip --disable-pip-version-check
+# Training allocates the same gigabytes at every step: given back to the system in between, they take a quarter of the time.
+KEEP_MEMORY := MALLOC_ARENA_MAX=2 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=200000000000 MALLOC_TOP_PAD_=268435456
 FAST := not slow and not service and not model
 
-.PHONY: help run test check venv format clean
+.PHONY: help run test check model peers venv format clean
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +36,15 @@ check: $(DEV_STAMP) ## Format, lint, types, import rules, fast tests: under a mi
 	@$(PY) -m mypy
 	@$(VENV)/bin/lint-imports
 	@$(PY) -m pytest -q -n 2 -m "$(FAST)" $(PYTEST)
+
+model: $(DEV_STAMP) ## Make the bundled model anew: hours; MODEL="--device cuda" and more, see models/training
+	@env $(KEEP_MEMORY) $(PY) -m models.training $(MODEL)
+
+peers: ## The bundled weights in faster-whisper and whisper.cpp, with their word error rates
+	@mkdir -p var
+	@test -x var/peers-venv/bin/python || $(if $(PYTHON),$(PYTHON),python3) -m venv var/peers-venv
+	@var/peers-venv/bin/python -m pip install --disable-pip-version-check -q -r benchmarks/peers.txt
+	@var/peers-venv/bin/python -m benchmarks.peers
 
 venv: $(DEV_STAMP) ## Build .venv with everything, for development
 
