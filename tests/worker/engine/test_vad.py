@@ -105,7 +105,7 @@ def test_long_silences_are_left_out() -> None:
     pcm = sample("long-silences.flac")
     spans = detect(SileroDetector(SpeechParams()), pcm)
 
-    assert len(spans) == 4
+    assert len(spans) == len(REFERENCES["long-silences.flac"]["segments"])
     assert mask(spans, len(pcm)).mean() < 0.5
 
 

@@ -275,14 +275,16 @@ def test_best_of_bad_drafts_is_kept() -> None:
 
 
 def test_rows_are_retried_on_their_own_sound(runner: WhisperRunner, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every row is made to fail its first attempts; each must end as it does alone."""
-    monkeypatch.setattr(decoding, "MIN_LOGPROB", -0.6)
-    options = replace(GREEDY, temperatures=(0.0, 0.3, 0.6))
-    windows = [window(sound(f"short-{number}.flac"), options) for number in (1, 2, 3)]
+    """A hot first attempt is not good enough; each row must end as it does alone."""
+    windows = [window(sound(f"short-{number}.flac")) for number in (1, 2, 3)]
+    sure = [one.avg_logprob for one in runner.run(windows)]
+    monkeypatch.setattr(decoding, "MIN_LOGPROB", max(sure) - 1e-3)
+    hot_first = replace(GREEDY, temperatures=(1.0, 0.0))
+    windows = [replace(one, options=hot_first) for one in windows]
 
     together = runner.run(windows)
 
-    assert {one.temperature for one in together} != {0.0}
+    assert 0.0 in {one.temperature for one in together}
     assert [one.tokens for one in together] == [runner.run([one])[0].tokens for one in windows]
 
 
@@ -298,7 +300,7 @@ def test_token_cap_holds_for_each_row(runner: WhisperRunner, monkeypatch: pytest
 
     long, short = runner.run([window(pcm), window(pcm[: 2 * SAMPLE_RATE])])
 
-    assert (len(long.tokens), len(short.tokens)) == (10, 6)
+    assert (len(long.tokens), len(short.tokens)) == (4 + int(len(pcm) / SAMPLE_RATE), 6)
 
 
 def test_lack_of_memory_is_said_in_pythons_way(
@@ -344,7 +346,7 @@ def test_language_without_a_token_stands_behind_the_likeliest(tmp_path: Path, ru
     (found,) = tuned.run([window(pcm, DecodingOptions(temperatures=(0.0,)))])
 
     assert (found.language, found.language_probability) == ("tw", None)
-    assert found.text.startswith("We are having")
+    assert found.text == runner.run([window(pcm)])[0].text
 
 
 def test_only_language_needs_no_detection(runner: WhisperRunner) -> None:
@@ -475,13 +477,14 @@ def test_card_tells_what_is_loaded(runner: WhisperRunner) -> None:
     assert card.abilities.window_s <= 30
 
 
-def test_old_checkpoint_loads_and_decodes(tmp_path: Path) -> None:
+def test_old_checkpoint_loads_and_decodes(tmp_path: Path, runner: WhisperRunner) -> None:
     """As checkpoints of 2022 are: no generation config, its settings in config.json, nothing suppressed."""
     folder = Path(shutil.copytree(BUNDLED, tmp_path / "model"))
+    task = json.loads((folder / "generation_config.json").read_text())["task_to_id"]["transcribe"]
     for name in ("generation_config.json", "preprocessor_config.json", "ananse.json"):
         (folder / name).unlink()
     config = json.loads((folder / "config.json").read_text())
-    legacy = {"forced_decoder_ids": [[1, None], [2, 2902]], "max_length": 448, "suppress_tokens": []}
+    legacy = {"forced_decoder_ids": [[1, None], [2, task]], "max_length": 448, "suppress_tokens": []}
     (folder / "config.json").write_text(json.dumps(config | legacy | {"torch_dtype": "float16"}))
 
     old = load_runner(ModelSource("old", str(folder)), device="cpu", dtype="float32", threads=1)
@@ -490,7 +493,7 @@ def test_old_checkpoint_loads_and_decodes(tmp_path: Path) -> None:
     assert old.card.dtype == "float32"
     assert old.card.abilities.segment_timestamps
     assert len(old.card.abilities.repairs) == 3
-    assert found.text.startswith("They are having a picnic")
+    assert found.text == runner.run([window(sound("short-3.flac"))])[0].text
 
 
 def test_english_only_model_is_prompted_without_language(tmp_path: Path) -> None:
