@@ -21,7 +21,7 @@ def test_every_setting_in_it_exists(name: str) -> None:
 def test_torch_is_pinned_alike_everywhere() -> None:
     pins = {
         name: set(re.findall(r"torch==([\d.]+)", _text(name)))
-        for name in ("pyproject.toml", "Makefile", "Dockerfile.worker")
+        for name in ("pyproject.toml", "Makefile", "Dockerfile.worker", "benchmarks/peers.txt")
     }
     assert len(set.union(*pins.values())) == 1, pins
 
