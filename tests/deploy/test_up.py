@@ -1,5 +1,6 @@
 """`ananse up` as a real process: the service's own Redis, API, worker and Flower."""
 
+import json
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ import httpx
 import psutil
 import pytest
 
+from deploy import first_run
 from deploy.plan import CHECKOUT
 from shared.settings import PREFIX
 from tests.support.redis_server import find_binary
@@ -104,6 +106,11 @@ def wait(condition: Callable[[], bool], timeout_s: float = 60) -> None:
         time.sleep(0.05)
 
 
+def first_sentence(recording: Path) -> str:
+    references = json.loads((recording.parent / "references.json").read_text())
+    return str(references[recording.name]["segments"][0]["text"])
+
+
 @pytest.fixture
 def state_dir(tmp_path: Path) -> Path:
     if find_binary() is None:
@@ -118,7 +125,7 @@ def test_transcribes_restarts_what_dies_and_leaves_nothing_behind(state_dir: Pat
     with up(state_dir, "--demo") as service:
         shown = service.read_until(LAST_LINE)
         assert "set ANANSE_MODELS for real recordings" in shown
-        assert "Our boss said that the school will open again" in shown
+        assert first_sentence(first_run.SAMPLE) in shown
         assert "real-time factor" in shown
         page = service.value("Page")
 
