@@ -22,7 +22,7 @@ with no download. It is for demonstration and tests, **not for real recordings**
 
 ## What it can do
 Word error rates in percent. Hugging Face's column is `generate` in bf16 with the language given and nothing else, the
-service's column is Ananse's own engine with its speech detection and its gates, word times and all.
+service's column is Ananse's own engine with its speech detection and its gates.
 
 | | Aim | Hugging Face | Ananse |
 |---|---|---|---|

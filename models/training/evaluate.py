@@ -1,6 +1,5 @@
 """What a checkpoint can do, measured: by Hugging Face's `generate` alone, and by the service's own engine."""
 
-import json
 import random
 import re
 from collections.abc import Iterator, Sequence
@@ -201,7 +200,3 @@ def wer(references: Sequence[str], heard: Sequence[str]) -> float:
     """In percent."""
     rate = jiwer.wer([plain(one) for one in references], [plain(one) or "-" for one in heard])
     return round(100 * float(rate), 2)
-
-
-def write(figures: dict[str, Any], path: Path) -> None:
-    path.write_text(json.dumps(figures, indent=2) + "\n")

@@ -68,10 +68,6 @@ def any_voice(rng: random.Random, flite_share: float = 0.4) -> Voice:
     return _espeak_voice(rng, _VARIANTS)
 
 
-def sample_voice(rng: random.Random) -> Voice:
-    return rng.choice(SAMPLE_VOICES)
-
-
 def unheard_voice(rng: random.Random) -> Voice:
     """Half of them a flite voice, half espeak-ng variants, all kept out of training."""
     if rng.random() < 0.5:

@@ -96,6 +96,6 @@ def test_shards_give_back_what_was_said(shards: Path, corpus: Corpus) -> None:
 
 def test_shards_that_are_there_stay(shards: Path) -> None:
     before = (shards / "0000.json").stat().st_mtime_ns
-    speech.write_shards(["Not said again."], shards, speech.sample_voice, seed=1, processes=1)
+    speech.write_shards(["Not said again."], shards, speech.any_voice, seed=1, processes=1)
 
     assert (shards / "0000.json").stat().st_mtime_ns == before
