@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from celery import Celery, signals
@@ -11,14 +12,14 @@ from shared.fleet import Fleet
 from shared.job_store import JobStore
 from shared.ledger import Ledger
 from shared.log import get_logger
-from shared.models import ModelCard, parse_models
+from shared.models import ModelCard, ModelSource, parse_models
 from shared.redis_store import RedisStore, connect, webhook_secret
 from shared.settings import Settings, SettingsError
 from shared.task_queue import CeleryQueue, Dispatcher, make_celery
 from worker import tasks
 from worker.context import Context
 from worker.engine.engine import Engine
-from worker.engine.whisper import load_runner
+from worker.engine.values import Runner
 from worker.heartbeat import Heartbeat
 from worker.http_guard import GuardedSender
 from worker.leases import Leases
@@ -27,6 +28,9 @@ from worker.webhooks import key_of
 
 _REDIS_RETRIES = 6
 _SPARE_THREADS = 2
+
+Load = Callable[[ModelSource, Settings], Runner]
+"""Makes a model ready to run. Raises ModelUnavailable."""
 
 _log = get_logger()
 
@@ -56,10 +60,23 @@ class Worker:
             engine.close(self.context.settings.stop_grace_s)
 
 
-def build(settings: Settings) -> Worker:
+def load_whisper(source: ModelSource, settings: Settings) -> Runner:
+    # torch and transformers: not for a worker that runs something else.
+    from worker.engine.whisper import load_runner  # noqa: PLC0415
+
+    return load_runner(
+        source,
+        device=settings.device,
+        dtype=settings.dtype,
+        threads=settings.threads,
+        hf_endpoint=settings.hf_endpoint,
+    )
+
+
+def build(settings: Settings, load: Load = load_whisper) -> Worker:
     """Loads the models, which takes a while. Raises ModelUnavailable when one cannot be had."""
     name = f"{socket.gethostname()}-{os.getpid()}"
-    engines = _engines(settings)
+    engines = _engines(settings, load)
     store = RedisStore(connect(settings.redis_url, retries=_REDIS_RETRIES))
     ledger = Ledger(store, settings.lease_s)
     fleet = Fleet(store)
@@ -115,16 +132,10 @@ def _arguments(context: Context) -> list[str]:
     ]
 
 
-def _engines(settings: Settings) -> dict[str, tuple[Engine, ModelCard]]:
+def _engines(settings: Settings, load: Load) -> dict[str, tuple[Engine, ModelCard]]:
     engines = {}
     for source in parse_models(settings.models):
-        runner = load_runner(
-            source,
-            device=settings.device,
-            dtype=settings.dtype,
-            threads=settings.threads,
-            hf_endpoint=settings.hf_endpoint,
-        )
+        runner = load(source, settings)
         engines[source.name] = (Engine(runner, settings.batch_size), runner.card)
         _log.info("model_loaded", model=source.name, device=runner.card.device, dtype=runner.card.dtype)
     return engines

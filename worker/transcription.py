@@ -22,7 +22,8 @@ from worker.context import Context
 from worker.engine.audio import DecodeLimits, Decoding, decode
 from worker.engine.engine import Engine
 from worker.engine.merge import assemble, window_result
-from worker.engine.vad import SpeechParams, detector_for
+from worker.engine.spans import SpeechParams
+from worker.engine.vad import detector_for
 from worker.engine.values import DecodingOptions, Hypothesis, Window
 from worker.engine.windows import Cut, cut_windows
 from worker.leases import Held

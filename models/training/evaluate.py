@@ -20,7 +20,8 @@ from models.training.speech import RATE
 from shared.models import ModelSource
 from shared.transcript import Transcript
 from worker.engine.merge import assemble, window_result
-from worker.engine.vad import SpeechParams, detector_for
+from worker.engine.spans import SpeechParams
+from worker.engine.vad import detector_for
 from worker.engine.values import DecodingOptions, Window
 from worker.engine.whisper import WhisperRunner, load_runner
 from worker.engine.windows import cut_windows

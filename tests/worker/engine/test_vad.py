@@ -11,15 +11,9 @@ import silero_vad
 import soundfile
 import torch
 
-from worker.engine.vad import (
-    FRAME_SAMPLES,
-    SileroDetector,
-    SileroNetwork,
-    SoundDetector,
-    SpeechParams,
-    SpeechTracker,
-    detector_for,
-)
+from worker.engine.silero import SileroDetector, SileroNetwork
+from worker.engine.spans import FRAME_SAMPLES, SpeechParams, SpeechTracker
+from worker.engine.vad import SoundDetector, detector_for
 from worker.engine.values import SAMPLE_RATE, Detector, Pcm, Span
 
 SAMPLES = Path(__file__).parents[3] / "models" / "samples"
