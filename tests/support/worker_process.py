@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,13 +19,15 @@ START_S = 120
 class WorkerProcess:
     """`python -m worker` with the settings of the test; its log goes to a file beside the blobs."""
 
-    def __init__(self, settings: Settings, fleet: Fleet, log: Path, **more: str) -> None:
+    def __init__(
+        self, settings: Settings, fleet: Fleet, log: Path, module: Sequence[str] = ("worker",), **more: str
+    ) -> None:
         self._fleet = fleet
         self.log = log
         self._before = {worker.name for worker in fleet.live()}
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "worker"],
+                [sys.executable, "-m", *module],
                 cwd=ROOT,
                 env=_environment(settings) | more,
                 stdout=output,
@@ -63,10 +65,16 @@ class WorkerProcess:
         return any(worker.name.endswith(suffix) for worker in self._fleet.live())
 
 
+PLAIN = ("tests.chaos.plain_worker",)
+"""The worker that starts at once, whose model is a function of the samples."""
+
+
 @contextmanager
-def worker_process(settings: Settings, fleet: Fleet, log: Path, **more: str) -> Iterator[WorkerProcess]:
+def worker_process(
+    settings: Settings, fleet: Fleet, log: Path, module: Sequence[str] = ("worker",), **more: str
+) -> Iterator[WorkerProcess]:
     """`more` are further environment variables."""
-    process = WorkerProcess(settings, fleet, log, **more)
+    process = WorkerProcess(settings, fleet, log, module, **more)
     try:
         process.wait_ready()
         yield process

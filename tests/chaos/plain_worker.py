@@ -1,0 +1,86 @@
+"""`python -m tests.chaos.plain_worker`: a real worker, but for its model: it spells what it hears.
+
+Celery, ledger, leases, decoder children, sweeper: all as in the service. The model is a pure function of the
+samples, so whoever knows a recording knows its only right transcript; and it starts in half a second.
+"""
+
+import argparse
+import hashlib
+import os
+import signal
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from shared.models import Abilities, ModelCard, ModelSource
+from shared.settings import Settings, load
+from worker import app
+from worker.engine.values import Hypothesis, Pcm, Utterance, Window
+
+WORDS = 4
+LETTERS = 6
+
+KILLER = 12_345
+"""A window that begins with this sample, twice, kills the process that runs it."""
+
+
+def spell(pcm: Pcm) -> str:
+    """A few words that only these samples have."""
+    digest = hashlib.sha256(np.ascontiguousarray(pcm, "<i2").tobytes()).hexdigest()
+    return " ".join(digest[at * LETTERS : (at + 1) * LETTERS] for at in range(WORDS))
+
+
+class SpellingRunner:
+    """Takes `pace` seconds for every second of sound."""
+
+    def __init__(self, name: str, pace: float) -> None:
+        self._pace = pace
+        self.card = ModelCard(
+            name=name,
+            source="tests",
+            revision="spelling-1",
+            device="cpu",
+            dtype="float32",
+            parameters=0,
+            abilities=Abilities(("en",), ("transcribe", "translate"), True, False, False, True, window_s=5.0),
+        )
+
+    def run(self, batch: Sequence[Window]) -> list[Hypothesis]:
+        if any(window.pcm[:2].tolist() == [KILLER, KILLER] for window in batch):
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(self._pace * sum(window.duration_s for window in batch))
+        return [_hypothesis(window) for window in batch]
+
+
+def _hypothesis(window: Window) -> Hypothesis:
+    text = spell(window.pcm)
+    utterance = Utterance(0.0, window.duration_s, text, (), -0.1)
+    return Hypothesis(
+        (utterance,),
+        "en",
+        1.0,
+        avg_logprob=-0.1,
+        compression_ratio=1.0,
+        no_speech_prob=0.0,
+        temperature=0.0,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pace", type=float, default=0.0)
+    pace = parser.parse_args().pace
+
+    def load_model(source: ModelSource, settings: Settings) -> SpellingRunner:
+        return SpellingRunner(source.name, pace)
+
+    worker = app.build(load(), load_model)
+    try:
+        app.run(worker)
+    finally:
+        worker.close()
+
+
+if __name__ == "__main__":
+    main()
