@@ -7,6 +7,7 @@ import sys
 from types import FrameType
 from typing import Any
 
+from api import rebuilding
 from api.auth import address_to_bind
 from api.parts import EXTENSION
 from shared import log
@@ -62,3 +63,4 @@ def post_worker_init(worker: Any) -> None:
             finish(number, frame)
 
     signal.signal(signal.SIGTERM, stop)
+    rebuilding.start(worker.wsgi.extensions[EXTENSION])
