@@ -29,7 +29,7 @@ FAILURES: Table[str] = Table()
 """Each case gives the id of the job that failed."""
 
 PUT_OFF: Table[str] = Table()
-"""What ends no job and reaches no client: a step waits, the log says for what. Each case gives its job's id."""
+"""What ends no job and reaches no client: the step waits, and the log says why. A case gives its job's id."""
 
 PART = part_step(0)
 _LOOK_S = 0.002
