@@ -32,6 +32,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
+import psutil
 import soundfile
 
 from shared.fleet import WorkerState
@@ -42,7 +43,7 @@ from shared.media import Media
 from shared.models import ModelSource
 from shared.redis_store import RedisStore, connect
 from shared.settings import PREFIX, Settings
-from tests.support.api_server import api_server
+from tests.support.api_server import ApiServer, api_server
 from tests.support.redis_server import find_binary, running
 from tests.support.service import MODEL, SAMPLES, Service
 from tests.support.waiting import wait_until
@@ -104,14 +105,14 @@ QUICK = Sizes({1: 10, 16: 32}, 150, 4.0, 10, ((3.0, 1), (2.0, 1)), 64, 2)
 class Polls:
     """`seconds` of each answered poll since it was due: a late one is not excused by the one before it.
 
-    `failed` are other answers than 200 and polls too late to be sent; `cpu_share` is what the load generator
-    took of one core.
+    `unanswered` had another answer than 200, or were too late to be sent; shares are of one core.
     """
 
     seconds: tuple[float, ...]
-    failed: int
+    unanswered: int
     connections: int
-    cpu_share: float
+    client_share: float
+    api_share: float
 
 
 def main() -> None:
@@ -123,7 +124,12 @@ def main() -> None:
     # What was started is ended on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     began = time.monotonic()
-    figures = [figure for measure in MEASUREMENTS for figure in measure(QUICK if asked.quick else FULL)]
+    figures = []
+    for figure in itertools.chain.from_iterable(
+        measure(QUICK if asked.quick else FULL) for measure in MEASUREMENTS
+    ):
+        _say(f"  {figure.name}: {figure.value}")
+        figures.append(figure)
     _say(f"all of it took {time.monotonic() - began:.0f} s")
     report = _report(figures, is_quick=asked.quick)
     print(report, end="")
@@ -180,11 +186,11 @@ def pollers(sizes: Sizes) -> Iterator[Figure]:
             marks = [_audio_done(service, job_ids)]
             marks.append(_later(service, job_ids, sizes.polling_s / 2))
             _say(f"pollers: {sizes.pollers} of them for {sizes.polling_s:g} s")
-            polls = asyncio.run(_poll_all(api.url, job_ids, sizes.polling_s))
+            polls = asyncio.run(_poll_all(api, job_ids, sizes.polling_s))
             marks.append(_audio_done(service, job_ids))
             marks.append(_later(service, job_ids, sizes.polling_s / 2))
-        waiting = [job_id for job_id in job_ids if service.jobs.get(job_id).status is Status.QUEUED]
-    assert waiting, "the work ran out before all was measured"
+        is_work_left = any(not service.jobs.get(job_id).status.is_terminal for job_id in job_ids)
+    assert is_work_left, "the work ran out before all was measured"
     yield from _poll_figures(polls, sizes)
     yield _throughput_figure(marks, sizes)
 
@@ -222,12 +228,12 @@ def _throughput_figure(marks: Sequence[Mark], sizes: Sizes) -> Figure:
 
 
 def _poll_figures(polls: Polls, sizes: Sizes) -> Iterator[Figure]:
-    offered_per_s = sizes.pollers / PERIOD_S
+    answered_per_s, offered_per_s = len(polls.seconds) / sizes.polling_s, sizes.pollers / PERIOD_S
     yield Figure(
         f"Polls answered, {sizes.pollers} pollers, workers busy",
-        f"{len(polls.seconds) / sizes.polling_s:.0f}/s of {offered_per_s:.0f}/s, {polls.failed} failed",
+        f"{answered_per_s:.0f}/s of {offered_per_s:.0f}/s, {polls.unanswered} unanswered",
         f"`GET /v1/jobs/ID`, each every {PERIOD_S:g} s, for {sizes.polling_s:g} s; {polls.connections} "
-        f"connections; the load generator took {polls.cpu_share:.0%} of a core",
+        f"connections; the API took {polls.api_share:.0%} of a core, who asked {polls.client_share:.0%}",
     )
     yield Figure(
         f"Latency of a poll, {sizes.pollers} pollers, workers busy",
@@ -477,10 +483,10 @@ async def _submit(url: str, waiting: Iterator[bytes], query: str) -> list[tuple[
     return taken
 
 
-async def _poll_all(url: str, job_ids: Sequence[str], duration_s: float) -> Polls:
+async def _poll_all(api: ApiServer, job_ids: Sequence[str], duration_s: float) -> Polls:
     """A poller for each job; their beginnings are spread over the first period."""
-    began, cpu_began = time.perf_counter(), time.process_time()
-    clients = [Client(url) for _ in job_ids]
+    began, client_s, api_s = time.perf_counter(), time.process_time(), _cpu_s(api.pid)
+    clients = [Client(api.url) for _ in job_ids]
     async with asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(
@@ -488,12 +494,17 @@ async def _poll_all(url: str, job_ids: Sequence[str], duration_s: float) -> Poll
             )
             for index, (client, job_id) in enumerate(zip(clients, job_ids, strict=True))
         ]
-    cpu_share = (time.process_time() - cpu_began) / (time.perf_counter() - began)
-    polled = [took_s for task in tasks for took_s in task.result()]
-    answered = tuple(took_s for took_s in polled if took_s is not None)
-    return Polls(
-        answered, len(polled) - len(answered), sum(client.connections for client in clients), cpu_share
-    )
+    took_s = time.perf_counter() - began
+    client_share, api_share = (time.process_time() - client_s) / took_s, (_cpu_s(api.pid) - api_s) / took_s
+    polled = [seconds for task in tasks for seconds in task.result()]
+    answered = tuple(seconds for seconds in polled if seconds is not None)
+    connections = sum(client.connections for client in clients)
+    return Polls(answered, len(polled) - len(answered), connections, client_share, api_share)
+
+
+def _cpu_s(pid: int) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
 
 
 async def _poll(client: Client, job_id: str, due: float, end: float) -> list[float | None]:
