@@ -60,13 +60,17 @@ def impatient(settings: Settings, **more: object) -> Settings:
 @contextmanager
 def durable_redis() -> Iterator[RedisServer]:
     """A server that writes down what it is told, as the service's own does."""
-    binary = find_binary()
-    if binary is None:
-        if os.environ.get("CI"):
-            pytest.fail("no redis-server or valkey-server is installed")
-        pytest.skip("no redis-server or valkey-server is installed")
-    with running(binary, "--appendonly", "yes") as server:
+    with running(redis_binary(), "--appendonly", "yes") as server:
         yield server
+
+
+def redis_binary() -> Path:
+    binary = find_binary()
+    if binary is not None:
+        return binary
+    if os.environ.get("CI"):
+        pytest.fail("no redis-server or valkey-server is installed")
+    pytest.skip("no redis-server or valkey-server is installed")
 
 
 class Crew:
@@ -176,6 +180,13 @@ def crew(service: Service, folder: Path, pace: float = 0.0) -> Iterator[Crew]:
         yield made
     finally:
         made.close()
+
+
+def fall_due(service: Service, job_ids: Iterable[str]) -> None:
+    """As if the retention of these ended jobs were over."""
+    for job_id in job_ids:
+        service.store.client.hset(service.store.key("job", job_id), "expires_at", 1)
+        service.store.client.zadd(service.store.key("expiry"), {job_id: 1}, xx=True)
 
 
 def has_ended(worker: WorkerProcess) -> bool:

@@ -1,5 +1,6 @@
 """Workers killed, frozen, poisoned, stopped in turn and set to the wrong time: rows of the failure table."""
 
+import os
 import random
 import signal
 import socket
@@ -27,13 +28,15 @@ from tests.chaos.crew import (
     body_of,
     crew,
     durable_redis,
+    fall_due,
     has_ended,
     impatient,
     webhook_id,
     written_at,
 )
-from tests.chaos.decoders import killing_decoders
+from tests.chaos.decoders import decoders, killing_decoders
 from tests.chaos.sounds import Sound, sound, sounds
+from tests.chaos.watch import Memory, Progress, watching
 from tests.support.service import MODEL, Service
 from tests.support.waiting import wait_until
 from tests.support.worker_process import WorkerProcess
@@ -42,6 +45,11 @@ from tests.worker.receiver import http, receiver
 pytestmark = [pytest.mark.redis, pytest.mark.service, pytest.mark.slow]
 
 SEED = 2026
+HOURS = float(os.environ.get("CHAOS_HOURS", "1"))
+"""Length of the long file; six for the full size."""
+
+MOST_BYTES = 300 * 2**20
+CANCEL_S = 10.0
 TAKEOVER_S = 10.0
 """A lease, a look of the sweeper and a place in line; generous, for this is no measurement."""
 
@@ -189,6 +197,40 @@ def test_a_sender_killed_after_its_post_leaves_the_same_letter_to_the_next(
     assert [delivery.status for delivery in service.jobs.deliveries(job_id)] == [204]
 
 
+@pytest.mark.timeout(300 + 600 * HOURS)
+def test_a_long_file_takes_little_memory_and_is_hardly_begun_again(
+    settings: Settings, store: RedisStore, tmp_path: Path
+) -> None:
+    """Row 24: its worker is killed in the middle; then the file is sent again, and canceled in the middle."""
+    batch = 4
+    service = Service(impatient(settings, part_s=600, batch_size=batch), store)
+    long = sound(tmp_path / "long.flac", HOURS * 3600, SEED)
+    with crew(service, tmp_path, pace=0.004) as workers:
+        (first,) = workers.hire()
+        job_id = workers.submit(long)
+        memory, progress = Memory(first.pid), Progress(service.jobs, job_id)
+        with watching(progress):
+            with watching(memory):
+                wait_until(lambda: service.jobs.get(job_id).done_s > HOURS * 1200, 120 * HOURS)
+            workers.dismiss(first)
+            (second,) = workers.hire()
+            later = Memory(second.pid)
+            with watching(later):
+                jobs = workers.see_through([job_id], 300 * HOURS)
+        begun = workers.windows()
+        # Not with the same options: it would be given the first one's transcript.
+        canceled = workers.submit(long, language="en")
+        wait_until(lambda: service.jobs.get(canceled).done_s > HOURS * 600, 120 * HOURS)
+        assert service.ledger.cancel(canceled, webhook=None, retention_s=60)
+        wait_until(lambda: not workers.held(second, "") and not decoders(second.pid), CANCEL_S)
+        assert (workers.windows() - begun).total() < len(long.texts) / 2
+    assert_all_right(service, {job_id: long}, jobs)
+    assert max(memory.grown_bytes, later.grown_bytes) < MOST_BYTES
+    assert progress.longest_silence_s < 30
+    assert progress.totals_s[0] < progress.totals_s[-1]
+    assert begun.total() - len(long.texts) <= 2 * batch
+
+
 def test_workers_restarted_in_turn_lose_nothing_and_redo_little(service: Service, tmp_path: Path) -> None:
     """Row 26: SIGTERM to every worker, twice round, under load."""
     chance = random.Random(SEED)
@@ -281,11 +323,6 @@ def no_lock(service: Service) -> Iterator[None]:
     finally:
         stopped.set()
         thread.join()
-
-
-def fall_due(service: Service, job_ids: Iterable[str]) -> None:
-    """As if their retention were over."""
-    service.store.client.zadd(service.store.key("expiry"), dict.fromkeys(job_ids, 1), xx=True)
 
 
 def test_a_dead_sweeper_is_followed_by_another(service: Service, tmp_path: Path) -> None:
