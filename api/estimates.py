@@ -62,7 +62,10 @@ def estimate(job: Job, ahead: Ahead, speed: Speed | None, now: datetime) -> Esti
     if job.status is Status.QUEUED:
         eta_s = ahead.audio_s / speed.all + ahead.own_s / speed.one if speed else None
         return Estimate(ahead.files, round(ahead.audio_s, 3), _rounded(eta_s))
-    return Estimate(eta_s=_rounded(_pace_s(job, now) or (ahead.own_s / speed.one if speed else None)))
+    pace_s = _pace_s(job, now)
+    if pace_s is None and speed:
+        pace_s = ahead.own_s / speed.one
+    return Estimate(eta_s=_rounded(pace_s))
 
 
 def retry_after_s(owed_s: float, most_s: float, speed: Speed | None) -> float:

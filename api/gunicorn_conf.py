@@ -32,6 +32,8 @@ bind = address_to_bind(_settings)
 worker_class = "gthread"
 workers = _settings.api_workers
 threads = _settings.api_threads
+# Each idle client that will ask again holds one: thousands may poll.
+worker_connections = 4096
 timeout = 60
 graceful_timeout = int(_settings.stop_grace_s)
 keepalive = 15

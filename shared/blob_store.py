@@ -52,9 +52,8 @@ class BlobStore:
 
     def adopt(self, name: str, path: Path) -> None:
         """Takes a finished, fsynced file from `incoming` in; it is durable when this returns."""
-        with _guarded():
+        with self._guarded():
             if self.is_local:
-                self.require()
                 target = Path(self._path(name))
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(path, target)
@@ -66,8 +65,7 @@ class BlobStore:
 
     def write(self, name: str, content: bytes) -> None:
         """Durable when this returns; replaces what was there as a whole."""
-        self.require()
-        with _guarded():
+        with self._guarded():
             handle, temporary = tempfile.mkstemp(dir=self.incoming)
             try:
                 with os.fdopen(handle, "wb") as file:
@@ -88,8 +86,7 @@ class BlobStore:
     @contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:
         """A seekable binary file. Raises BlobMissing."""
-        self.require()
-        with _guarded():
+        with self._guarded():
             file: IO[bytes] = self._fs.open(self._path(name), "rb")
         with file:
             yield file
@@ -98,33 +95,30 @@ class BlobStore:
     def local(self, name: str) -> Iterator[Path]:
         """The blob as a file on this machine, for decoders that must seek. Raises BlobMissing."""
         if self.is_local:
-            self.require()
             path = Path(self._path(name))
-            if not path.is_file():
-                raise BlobMissing(name)
+            with self._guarded():
+                if not path.is_file():
+                    raise FileNotFoundError(name)
             yield path
             return
         with tempfile.TemporaryDirectory(prefix="ananse-") as folder:
             path = Path(folder, "media")
-            with _guarded():
+            with self._guarded():
                 self._fs.get_file(self._path(name), str(path))
             yield path
 
     def size(self, name: str) -> int:
         """Bytes. Raises BlobMissing."""
-        self.require()
-        with _guarded():
+        with self._guarded():
             return int(self._fs.size(self._path(name)) or 0)
 
     def exists(self, name: str) -> bool:
-        self.require()
-        with _guarded():
+        with self._guarded():
             return bool(self._fs.exists(self._path(name)))
 
     def copy(self, source: str, target: str) -> None:
         """A second blob with the same bytes; on a disk it shares them. Raises BlobMissing."""
-        self.require()
-        with _guarded():
+        with self._guarded():
             if self.is_local:
                 path = Path(self._path(target))
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,9 +129,8 @@ class BlobStore:
 
     def remove(self, folder: str) -> None:
         """Removes a blob or all that lies under a name; gone already is fine."""
-        self.require()
         path = self._path(folder)
-        with _guarded():
+        with self._guarded():
             if self.is_local:
                 shutil.rmtree(path, ignore_errors=True) if os.path.isdir(path) else Path(path).unlink(True)
             elif self._fs.exists(path):
@@ -145,8 +138,7 @@ class BlobStore:
 
     def folders(self, under: str) -> tuple[str, ...]:
         """Names of the folders directly under one."""
-        self.require()
-        with _guarded():
+        with self._guarded():
             try:
                 rows = self._fs.ls(self._path(under), detail=False)
             except FileNotFoundError:
@@ -155,7 +147,7 @@ class BlobStore:
 
     def age_s(self, name: str) -> float:
         """Seconds since a blob or folder was last written to. Raises BlobMissing."""
-        with _guarded():
+        with self._guarded():
             modified: datetime = max(map(self._fs.modified, self._written(name)))
         return max(0.0, (datetime.now(UTC) - modified.astimezone(UTC)).total_seconds())
 
@@ -163,8 +155,22 @@ class BlobStore:
         """Room left; None where there is no such bound."""
         if not self.is_local:
             return None
-        with _guarded():
+        with self._guarded():
             return shutil.disk_usage(self._root).free
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """A disk that is not there holds no blob and lacks none either."""
+        self.require()
+        try:
+            yield
+        except FileNotFoundError as error:
+            self.require()
+            raise BlobMissing(str(error.filename or "")) from error
+        except OSError as error:
+            if error.errno in _FULL:
+                raise StorageFull(retry_after_s=_RETRY_S) from error
+            raise BlobUnavailable(retry_after_s=_RETRY_S) from error
 
     def _written(self, name: str) -> list[str]:
         """Folders of object stores have no time of their own: theirs is that of the blobs in them."""
@@ -173,18 +179,6 @@ class BlobStore:
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
-
-
-@contextmanager
-def _guarded() -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise BlobMissing(str(error.filename or "")) from error
-    except OSError as error:
-        if error.errno in _FULL:
-            raise StorageFull(retry_after_s=_RETRY_S) from error
-        raise BlobUnavailable(retry_after_s=_RETRY_S) from error
 
 
 def _sync_folder(path: Path) -> None:

@@ -11,7 +11,14 @@ from typing import Any
 from redis import Redis
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import (
+    MasterDownError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
@@ -65,13 +72,13 @@ class RedisStore:
             yield
         except OutOfMemoryError as error:
             raise StorageFull("The job store is full.", retry_after_s=30) from error
-        except ReadOnlyError as error:
+        except (ReadOnlyError, MasterDownError, NoPermissionError) as error:
             raise StoreUnavailable(retry_after_s=5) from error
         except ResponseError as error:
             # Redis writes no more when its disk is full (MISCONF) and answers nothing while it loads.
             if str(error).startswith(("MISCONF", "OOM")):
                 raise StorageFull("The job store cannot write.", retry_after_s=30) from error
-            if str(error).startswith(("LOADING", "BUSY")):
+            if str(error).startswith(("LOADING", "BUSY", "NOREPLICAS")):
                 raise StoreUnavailable(retry_after_s=5) from error
             raise
         except (RedisError, OSError) as error:

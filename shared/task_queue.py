@@ -13,7 +13,9 @@ from kombu.exceptions import KombuError, OperationalError
 from shared.fleet import Fleet, capacity
 from shared.ledger import Hint, Ledger
 from shared.log import get_logger
+from shared.redis_store import RedisStore
 
+_KEY_PREFIX = "ananse-celery:"
 _KINDS = ("prepare", "part", "finish", "deliver")
 
 _log = get_logger()
@@ -81,7 +83,7 @@ def _transport_options() -> dict[str, Any]:
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
         "health_check_interval": 25,
-        "global_keyprefix": "ananse-celery:",
+        "global_keyprefix": _KEY_PREFIX,
         "sep": ":",
         "queue_order_strategy": "priority",
     }
@@ -100,6 +102,20 @@ class CeleryQueue:
             )
         except (KombuError, OperationalError, OSError) as error:
             _log.warning("hint_not_sent", job_id=hint.job_id, step=hint.step, error=type(error).__name__)
+
+
+class Messages:
+    """What waits in the broker, as Celery's Redis transport keeps it."""
+
+    def __init__(self, store: RedisStore) -> None:
+        self._store = store
+
+    def waiting(self, queues: Iterable[str]) -> int:
+        with self._store.guarded():
+            pipe = self._store.client.pipeline(transaction=False)
+            for queue in queues:
+                pipe.llen(_KEY_PREFIX + queue)
+            return sum(pipe.execute())
 
 
 class Dispatcher:

@@ -1,5 +1,6 @@
 """The closed list of error codes, each produced: what the API answers with. How jobs fail is in
-`test_every_failure.py`; a code that is in neither fails here."""
+`test_every_failure.py`, what only a loaded service says in `test_overload.py`; a code that is nowhere
+fails here."""
 
 import shutil
 from collections.abc import Iterator
@@ -13,13 +14,15 @@ from api.problems import all_errors
 from shared import job_files
 from shared.errors import JobError, ServiceError
 from shared.job import Status
-from shared.ledger import FINISH, PREPARE, part_step
+from shared.ledger import FINISH, PREPARE, Ledger, part_step
 from shared.redis_store import RedisStore
 from shared.settings import Settings
 from tests.support.codes import Doors, Table, below, check_problem, opened, sound
 from tests.support.worker_context import MODEL
 from tests.support.worker_hand import WorkerHand
 from tests.test_every_failure import FAILURES, PUT_OFF
+from tests.test_overload import ANSWERS as OVERLOAD_ANSWERS
+from tests.test_overload import FAILURES as OVERLOAD_FAILURES
 
 pytestmark = pytest.mark.redis
 
@@ -63,7 +66,7 @@ def a_model_that_is_not_offered(doors: Doors) -> TestResponse:
 
 @ANSWERS.produces("unsupported_option")
 def a_language_no_live_worker_knows(doors: Doors) -> TestResponse:
-    WorkerHand(doors.parts.ledger, doors.parts.fleet, doors.parts.blobs, MODEL).come_up(("en",))
+    WorkerHand(Ledger(doors.store), doors.parts.fleet, doors.parts.blobs, MODEL).come_up(("en",))
     return post(doors, "language=tw")
 
 
@@ -167,6 +170,13 @@ def a_job_store_that_is_away(doors: Doors) -> TestResponse:
     return post(doors)
 
 
+@ANSWERS.produces("rebuilding")
+def a_job_store_that_forgot(doors: Doors) -> TestResponse:
+    job_id = doors.submit()
+    doors.store.client.flushall()
+    return doors.get(job_id)
+
+
 @ANSWERS.produces("storage_full", max_upload_bytes=BEYOND_ANY_DISK)
 def a_recording_there_is_no_room_for(doors: Doors) -> TestResponse:
     return post_declared(doors, BEYOND_ANY_DISK)
@@ -188,8 +198,12 @@ def test_an_answer_is_a_problem_with_its_code(doors: Doors, code: str) -> None:
 def test_every_code_of_the_tree_has_its_case() -> None:
     kinds: list[type[ServiceError]] = [ServiceError, *all_errors()]
 
-    assert set(FAILURES) == {kind.code for kind in kinds if issubclass(kind, JobError)}
-    assert set(ANSWERS) | set(PUT_OFF) == {kind.code for kind in kinds if not issubclass(kind, JobError)}
+    assert FAILURES.keys() | OVERLOAD_FAILURES.keys() == {
+        kind.code for kind in kinds if issubclass(kind, JobError)
+    }
+    assert ANSWERS.keys() | OVERLOAD_ANSWERS.keys() | set(PUT_OFF) == {
+        kind.code for kind in kinds if not issubclass(kind, JobError)
+    }
 
 
 def test_nobody_makes_up_a_code_outside_of_the_tree() -> None:

@@ -11,7 +11,7 @@ from shared.job_store import JobStore
 from shared.ledger import DELIVER_QUEUE, LONG_PREPARE_QUEUE, PREPARE_QUEUE, Ledger
 from shared.models import ModelCard, long_queue_of, queue_of
 from shared.settings import Settings
-from shared.task_queue import Dispatcher
+from shared.task_queue import Dispatcher, Messages
 from worker.delivery import Sender
 from worker.engine.engine import Engine
 from worker.leases import Leases
@@ -29,6 +29,7 @@ class Context:
     endings: Endings
     fleet: Fleet
     dispatcher: Dispatcher
+    messages: Messages
     leases: Leases
     engines: Mapping[str, tuple[Engine, ModelCard]]
     sender: Sender

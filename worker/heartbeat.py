@@ -1,9 +1,13 @@
-"""Tells the fleet that this worker lives and what it holds, and ends the process when its model hangs."""
+"""Tells the fleet that this worker lives and what it holds; and ends the process when its model hangs, when
+it no longer hears of work, or when it has grown too much."""
 
 import os
 import resource
+import signal
 import socket
 import threading
+import time
+from pathlib import Path
 
 from shared.errors import ServiceError
 from shared.fleet import BEAT_S, WorkerState
@@ -12,6 +16,7 @@ from worker.context import Context
 from worker.engine.engine import Statistics
 
 EXIT_STUCK = 70
+EXIT_DEAF = 71
 
 _log = get_logger()
 
@@ -21,11 +26,14 @@ class Heartbeat:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._hearing = Hearing(context.settings.deaf_s)
+        self._rss_at_start = 0
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
         """The first beat comes at once, and with it the waiting work."""
+        self._rss_at_start = rss_bytes()
         self._beat()
         self._thread.start()
 
@@ -41,6 +49,8 @@ class Heartbeat:
         while not self._stopped.wait(BEAT_S):
             self._beat()
             self._end_if_stuck()
+            self._end_if_deaf()
+            self._end_if_grown()
 
     def _beat(self) -> None:
         try:
@@ -59,6 +69,54 @@ class Heartbeat:
             if stuck_s > self._context.settings.batch_timeout_s:
                 _log.error("model_stuck", model=model, stuck_s=round(stuck_s, 1))
                 os._exit(EXIT_STUCK)
+
+    def _end_if_deaf(self) -> None:
+        """A broker that went away and came back has left workers that live, beat, and fetch nothing more."""
+        context = self._context
+        room = context.leases.count < sum(context.slots.values())
+        try:
+            waiting = context.messages.waiting(context.slots) if room and not self._is_draining else 0
+        except ServiceError:
+            return
+        if self._hearing.is_deaf(waiting, context.leases.fetched, time.monotonic()):
+            _log.error("worker_deaf", messages=waiting)
+            os._exit(EXIT_DEAF)
+
+    def _end_if_grown(self) -> None:
+        """Leaks in libraries end so, between two windows. The supervisor starts a new process."""
+        most, grown = self._context.settings.memory_growth_bytes, rss_bytes() - self._rss_at_start
+        if most and grown > most and not self._is_draining:
+            _log.warning("worker_grown", grown_bytes=grown)
+            self._context.leases.draining.set()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    @property
+    def _is_draining(self) -> bool:
+        return self._context.leases.draining.is_set()
+
+
+class Hearing:
+    """Whether messages have waited for `deaf_s` of looks without one of them being fetched here."""
+
+    def __init__(self, deaf_s: float) -> None:
+        self._deaf_s = deaf_s
+        self._fetched = -1
+        self._since: float | None = None
+
+    def is_deaf(self, waiting: int, fetched: int, now: float) -> bool:
+        if not waiting or fetched != self._fetched:
+            self._fetched, self._since = fetched, now if waiting else None
+        elif self._since is None:
+            self._since = now
+        return self._since is not None and now - self._since >= self._deaf_s
+
+
+def rss_bytes() -> int:
+    """Of this process, now; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0
 
 
 def state(context: Context) -> WorkerState:

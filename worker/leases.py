@@ -44,7 +44,7 @@ class Held:
 
 
 class Leases:
-    """Beats for every held claim, three times within a lease."""
+    """Beats for every held claim, three times within a lease. `fetched` counts the messages that came."""
 
     def __init__(self, ledger: Ledger, lease_s: float) -> None:
         self._ledger = ledger
@@ -53,6 +53,7 @@ class Leases:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self.draining = threading.Event()
+        self.fetched = 0
         self._thread = threading.Thread(target=self._beat_all, name="leases", daemon=True)
         self._thread.start()
 

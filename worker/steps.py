@@ -30,6 +30,7 @@ _log = get_logger()
 
 def perform(job_id: str, step: str, context: Context) -> None:
     """Does one step if it is still to be done. Never raises: what goes wrong is in the ledger and the log."""
+    context.leases.fetched += 1
     if context.leases.draining.is_set():
         return
     try:

@@ -154,10 +154,10 @@ class Sweeper:
                 _log.exception("sweep_failed")
 
     def _is_mine(self) -> bool:
-        """The lock outlives three looks; whoever holds it goes on."""
+        """The lock outlives two looks; whoever holds it goes on."""
         with self._store.guarded():
             lock = self._store.key("sweeper")
-            lapses_ms = max(_SHORTEST_LOCK_MS, int(self._pause_s * 3000))
+            lapses_ms = max(_SHORTEST_LOCK_MS, int(self._pause_s * 2000))
             if self._store.client.set(lock, self._name, nx=True, px=lapses_ms):
                 return True
             if self._store.client.get(lock) != self._name:

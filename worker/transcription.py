@@ -3,16 +3,19 @@
 A step may be begun many times; what it stores is the same each time, and the ledger takes it once.
 """
 
+import hashlib
 import json
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from contextlib import contextmanager
 from dataclasses import asdict, replace
+from pathlib import Path
 
 from shared import job_files
 from shared.blob_store import BlobMissing
-from shared.errors import CannotDo
+from shared.errors import CannotDo, CorruptAudio
 from shared.job import Job, Options, Status
 from shared.ledger import part_step
 from shared.models import Abilities, ModelCard, long_queue_of, queue_of
@@ -40,7 +43,7 @@ def prepare(held: Held, job: Job, context: Context) -> None:
     if _reuse(held, job, card, context):
         return
     with (
-        context.blobs.local(job_files.media(job.id)) as path,
+        _recording(job, context) as path,
         decode(path, _limits(context), start_s=job.options.start_s, end_s=job.options.end_s) as decoding,
     ):
         context.ledger.note(held.claim, {"media": _media(job, decoding, decoding.probe.duration_s)})
@@ -91,6 +94,16 @@ def finish(held: Held, job: Job, context: Context) -> None:
     context.endings.end(held.claim, job, Status.COMPLETED, fields)
     _remove_parts(job, context)
     _remember(job, context)
+
+
+@contextmanager
+def _recording(job: Job, context: Context) -> Iterator[Path]:
+    """The recording as it was accepted. Raises CorruptAudio when its bytes have changed since."""
+    with context.blobs.local(job_files.media(job.id)) as path:
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != job.media.sha256:
+                raise CorruptAudio("The stored recording is not what was sent.")
+        yield path
 
 
 def check_abilities(options: Options, abilities: Abilities) -> None:

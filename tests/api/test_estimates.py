@@ -34,8 +34,8 @@ def job(status: Status, **more: object) -> Job:
     return Job("job_1", "default", status, Options("m"), media, NOW, **fields)  # type: ignore[arg-type]
 
 
-def eta_s(one: Job, ahead: Ahead = Ahead(0, 0.0, 100.0), speed: Speed | None = None) -> float | None:
-    return estimate(one, ahead, speed, NOW).eta_s
+def eta_s(one: Job, speed: Speed | None = None) -> float | None:
+    return estimate(one, Ahead(0, 0.0, 100.0), speed, NOW).eta_s
 
 
 def test_a_running_job_is_judged_by_its_pace_and_before_by_what_it_owes() -> None:

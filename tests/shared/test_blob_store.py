@@ -210,4 +210,4 @@ def test_a_full_disk_is_told_and_what_was_there_stays(tmp_path: Path) -> None:
 
     answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=plain)
 
-    assert answer.stdout == "storage_full 30 ['jobs/job_1/media'] b'small'\n", answer.stderr
+    assert answer.stdout == "storage_full 5.0 ['jobs/job_1/media'] b'small'\n", answer.stderr

@@ -27,6 +27,10 @@ from tests.support.jobs import NOW, lapse_hint, lapse_lease, media
 pytestmark = pytest.mark.redis
 
 MODEL = "m"
+TENANTS = ("ama", "kofi")
+AUDIO_S = 30
+MOST_PARTS = 2
+ORDER = ("prepare", "part", "finish", "deliver")
 QUEUES = ("prepare", "deliver", f"transcribe.{MODEL}")
 PARTS = st.integers(0, 2)
 RARELY = st.integers(0, 5)
@@ -44,6 +48,7 @@ class Known:
     done: set[str] = field(default_factory=set)
     steps: set[str] = field(default_factory=lambda: {"prepare"})
     kept: set[int] = field(default_factory=set)
+    live: dict[str, Claim] = field(default_factory=dict)
     finished_parts: set[str] = field(default_factory=set)
     deliveries: int = 0
 
@@ -68,7 +73,8 @@ class LedgerLaws(RuleBasedStateMachine):
     def submit(self, webhook: bool) -> str:
         job_id = f"job_{len(self.known)}"
         options = Options(model=MODEL, webhook_url="https://example.org/hook" if webhook else None)
-        job, is_new = self.records.create(NewJob(job_id, "default", options, media()))
+        tenant = TENANTS[len(self.known) % len(TENANTS)]
+        job, is_new = self.records.create(NewJob(job_id, tenant, options, media(), audio_s=AUDIO_S))
         assert is_new
         assert job.status is Status.QUEUED
         self.known[job_id] = Known(webhook=webhook)
@@ -78,6 +84,32 @@ class LedgerLaws(RuleBasedStateMachine):
     def claim(self, job_id: str, data: st.DataObject) -> object:
         open_steps = sorted(self.known[job_id].steps - self.known[job_id].done)
         step = data.draw(st.sampled_from(open_steps * 3 + ["prepare", "part-0", "finish", "deliver-0"]))
+        return self.claim_step(job_id, step)
+
+    @rule(target=claims, job_id=jobs)
+    def go_on(self, job_id: str) -> object:
+        """What a worker without any trouble would do next: else few stories would get far."""
+        known = self.known[job_id]
+        for step in sorted(known.steps - known.done, key=lambda step: ORDER.index(step.split("-")[0])):
+            if step not in known.holders:
+                return self.claim_step(job_id, step)
+            self.work(known.live[step], known)
+            break
+        return multiple()
+
+    def work(self, claim: Claim, known: Known) -> None:
+        parts = sum(step.startswith("part") for step in known.steps)
+        if claim.step == "prepare":
+            self.offer_part(claim, parts) if parts < MOST_PARTS else self.prepared(claim)
+        elif claim.step.startswith("part"):
+            open_windows = [i for i in (0, 1) if int(claim.step[5:]) * 10 + i not in known.kept]
+            self.checkpoint(claim, open_windows[0]) if open_windows else self.finish_part(claim)
+        elif claim.step == "finish":
+            self.end(claim, Status.COMPLETED, 0)
+        else:
+            self.deliver(claim, True)
+
+    def claim_step(self, job_id: str, step: str) -> object:
         known = self.known[job_id]
         claim = self.ledger.claim(job_id, step, "worker")
         is_delivery = step.startswith("deliver")
@@ -94,6 +126,7 @@ class LedgerLaws(RuleBasedStateMachine):
         if not claim.is_held:
             return multiple()
         known.holders[step] = claim.attempt
+        known.live[step] = claim
         if known.status is Status.QUEUED:
             known.status = Status.RUNNING
         return claim
@@ -207,8 +240,8 @@ class LedgerLaws(RuleBasedStateMachine):
         queued = [
             reference
             for queue in QUEUES
-            for kind in ("waiting", "busy")
-            for reference in self.store.client.zrange(self.store.key(kind, queue), 0, -1)
+            for key in (*self.lines(queue), self.store.key("later", queue), self.store.key("busy", queue))
+            for reference in self.store.client.zrange(key, 0, -1)
         ]
         assert len(queued) == len(set(queued))
         expected = {
@@ -218,6 +251,33 @@ class LedgerLaws(RuleBasedStateMachine):
             if not known.status.is_terminal or step.startswith("deliver")
         }
         assert set(queued) == expected
+
+    @invariant()
+    def who_has_something_waiting_is_in_line(self) -> None:
+        """And only they are, with as much audio as they wait for."""
+        for queue in QUEUES:
+            lengths = {
+                tenant: self.store.client.zcard(line)
+                for tenant, line in zip(TENANTS, self.lines(queue), strict=True)
+                for tenant in TENANTS
+            }
+            in_line = set(self.store.client.zrange(self.store.key("lines", queue), 0, -1))
+            assert in_line == {tenant for tenant, length in lengths.items() if length}
+            waits = self.store.client.hgetall(self.store.key("waits", queue))
+            assert set(waits) == in_line
+            assert all(int(waits[tenant]) >= lengths[tenant] * 1000 for tenant in in_line)
+
+    @invariant()
+    def what_is_owed_is_what_open_jobs_owe(self) -> None:
+        owed = [self.store.client.hget(self.store.key("job", job_id), "owed_ms") for job_id in self.known]
+        assert self.records.owed_s() * 1000 == sum(map(int, owed))
+        for ms, known in zip(owed, self.known.values(), strict=True):
+            assert not known.status.is_terminal or int(ms) == 0
+        fresh = sum(AUDIO_S for known in self.known.values() if known.status is Status.QUEUED)
+        assert int(self.store.client.hget(self.store.key("fresh"), MODEL) or 0) == fresh * 1000
+
+    def lines(self, queue: str) -> list[str]:
+        return [self.store.key("waiting", queue, tenant) for tenant in TENANTS]
 
     @invariant()
     def a_live_job_has_something_to_do(self) -> None:
@@ -324,9 +384,27 @@ MUTANTS = {
     "the outbox row is left out": ("end", "offer(id, 'deliver-0', 'deliver', webhook)", ""),
     "a step handed back stays out of line": (
         "release",
-        "line_up(id, step, redis.call('HGET', step_key, 'queue'), delay_ms)",
+        "come_back_to_line(id, step, redis.call('HGET', key('step', id, step), 'queue'), delay_ms)",
+        "come_back(id, step, redis.call('HGET', key('step', id, step), 'queue'))",
+    ),
+    "a done step is claimed again": ("claim", "if held[1] == 'done' then return {'done'} end", ""),
+    "a window counts twice": (
+        "checkpoint",
+        "if redis.call('HSETNX', key('windows', id, step), index, result) == 1 then",
+        "redis.call('HSET', key('windows', id, step), index, result)\nif true then",
+    ),
+    "a part offered twice is made anew": (
+        "prelude",
+        "if redis.call('EXISTS', step_key) == 1 then return false end",
         "",
     ),
+    "the file is assembled before all is cut": ("prelude", "counts[3] == '1' and ", ""),
+    "who leaves a line empty stays in it": (
+        "prelude",
+        "redis.call('ZREM', key('lines', queue), tenant)",
+        "",
+    ),
+    "what an ended job owed is owed for ever": ("end", "settle_owed(id)", ""),
 }
 
 

@@ -1,5 +1,6 @@
 """Short ways to make jobs and to let time pass for them: the record's clock is stepped, nobody sleeps."""
 
+import hashlib
 from datetime import UTC, datetime
 
 from shared.job import Job, Options
@@ -11,8 +12,8 @@ from shared.redis_store import RedisStore
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def media(size_bytes: int = 10) -> Media:
-    return Media("speech.wav", size_bytes, "0" * 64)
+def media(size_bytes: int = 10, content: bytes = b"sound") -> Media:
+    return Media("speech.wav", size_bytes, hashlib.sha256(content).hexdigest())
 
 
 def submit(
@@ -21,10 +22,11 @@ def submit(
     *,
     tenant: str = "default",
     audio_s: float = 0.0,
+    content: bytes = b"sound",
     **options: object,
 ) -> Job:
     asked = Options(**({"model": "m"} | options))  # type: ignore[arg-type]
-    job, _ = JobStore(store).create(NewJob(job_id, tenant, asked, media(), audio_s=audio_s))
+    job, _ = JobStore(store).create(NewJob(job_id, tenant, asked, media(content=content), audio_s=audio_s))
     return job
 
 

@@ -176,7 +176,7 @@ def test_a_recording_becomes_parts_and_its_length_is_noted(
         file.setparams((1, 2, 16_000, 0, "NONE", ""))
         file.writeframes(b"\x10\x20" * 32_000)
     with worker_context(settings, store) as context:
-        submit(store, model=MODEL, vad=VadOptions(enabled=False))
+        submit(store, content=recording.read_bytes(), model=MODEL, vad=VadOptions(enabled=False))
         context.blobs.write(job_files.media("job_1"), recording.read_bytes())
 
         perform("job_1", PREPARE, context)

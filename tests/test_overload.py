@@ -1,8 +1,4 @@
-"""Cases of codes that join the list with the deadline and with the bound on the backlog; skipped until then.
-
-`deadline_exceeded` belongs into the table of `test_every_failure.py`, `backlog_full` into that of
-`test_every_code.py`, which fails while it is missing there.
-"""
+"""Codes of a service that has too much to do: `deadline_exceeded`, `backlog_full`, and what goes with it."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -12,10 +8,9 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from api.problems import all_errors
 from shared import job_files
 from shared.job import Status
-from shared.ledger import PREPARE, part_step
+from shared.ledger import PREPARE, Ledger, part_step
 from shared.redis_store import RedisStore
 from shared.settings import Settings
 from tests.fakes import ScriptedRunner
@@ -27,11 +22,7 @@ from worker import app
 from worker.steps import perform
 from worker.sweeper import Sweeper
 
-LISTED = {kind.code for kind in all_errors()}
-
 pytestmark = pytest.mark.redis
-deadline = pytest.mark.skipif("deadline_exceeded" not in LISTED, reason="no job has a deadline yet")
-backlog = pytest.mark.skipif("backlog_full" not in LISTED, reason="the backlog has no bound yet")
 
 FAILURES: Table[str] = Table()
 ANSWERS: Table[TestResponse] = Table()
@@ -68,7 +59,6 @@ def a_recording_more_than_can_be_done_in_time(doors: Doors) -> TestResponse:
     return answer
 
 
-@deadline
 @pytest.mark.parametrize("code", FAILURES)
 def test_a_failed_job_says_its_code_everywhere(doors: Doors, code: str) -> None:
     job_id = FAILURES[code].act(doors)
@@ -76,7 +66,6 @@ def test_a_failed_job_says_its_code_everywhere(doors: Doors, code: str) -> None:
     check_failure(doors, job_id, code)
 
 
-@backlog
 @pytest.mark.parametrize("code", ANSWERS)
 def test_an_answer_is_a_problem_with_its_code(doors: Doors, code: str) -> None:
     answer = ANSWERS[code].act(doors)
@@ -84,7 +73,6 @@ def test_an_answer_is_a_problem_with_its_code(doors: Doors, code: str) -> None:
     check_problem(answer, code)
 
 
-@deadline
 @pytest.mark.slow
 @pytest.mark.parametrize("code", ["deadline_exceeded"])
 def test_a_job_that_runs_is_ended_at_its_deadline_and_stays_so(doors: Doors, code: str) -> None:
@@ -106,7 +94,6 @@ def test_a_job_that_runs_is_ended_at_its_deadline_and_stays_so(doors: Doors, cod
     check_failure(doors, job_id, code)
 
 
-@deadline
 @pytest.mark.slow
 @pytest.mark.parametrize("code", ["deadline_exceeded"])
 def test_a_job_that_ended_in_time_is_left_alone(doors: Doors, code: str) -> None:
@@ -119,7 +106,6 @@ def test_a_job_that_ended_in_time_is_left_alone(doors: Doors, code: str) -> None
     assert doors.job(job_id)["status"] == Status.COMPLETED
 
 
-@backlog
 @pytest.mark.parametrize("code", ["backlog_full"])
 def test_what_is_refused_leaves_nothing_and_is_taken_once_the_backlog_is_gone(
     doors: Doors, code: str
@@ -138,7 +124,7 @@ def test_what_is_refused_leaves_nothing_and_is_taken_once_the_backlog_is_gone(
 def fill(doors: Doors) -> TestResponse:
     """Sends recordings to a service whose one worker prepares them and does no more; the answer to the first
     that is not taken."""
-    WorkerHand(doors.parts.ledger, doors.parts.fleet, doors.parts.blobs, MODEL).come_up()
+    WorkerHand(Ledger(doors.store), doors.parts.fleet, doors.parts.blobs, MODEL).come_up()
     for _ in range(MOST_RECORDINGS):
         answer = doors.send(sound(RECORDING_S, rate=1_000))
         if answer.status_code != 202:
