@@ -381,7 +381,7 @@ MUTANTS = {
         "if state == 'leased' or state == 'waiting' then",
         "if state == 'leased' then",
     ),
-    "the outbox row is left out": ("end", "offer(id, 'deliver-0', 'deliver', webhook)", ""),
+    "the outbox row is left out": ("end", "offer(id, 'deliver-0', 'deliver', webhook, 0)", ""),
     "a step handed back stays out of line": (
         "release",
         "come_back_to_line(id, step, redis.call('HGET', key('step', id, step), 'queue'), delay_ms)",

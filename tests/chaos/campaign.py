@@ -1,0 +1,182 @@
+"""A campaign: load and faults together, then quiet, then the comparison of what was promised with what is."""
+
+import platform
+import random
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from tests.chaos.clients import Load, hook
+from tests.chaos.cluster import Cluster, cluster
+from tests.chaos.promises import TERMINAL, Book, Verdict, judge
+
+SHARES = {"worker": 40, "child": 40, "api": 10, "redis": 10}
+QUIET_S = 120.0
+_EVERY_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A `kill -9` every `every_s`. The seed fixes recordings, cancels and the order of the faults."""
+
+    jobs: int = 1000
+    every_s: float = 3.0
+    workers: int = 4
+    clients: int = 24
+    pace: float = 0.01
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    plan: Plan
+    verdict: Verdict
+    faults: Counter[str]
+    statuses: Counter[str]
+    attempts: Counter[int]
+    load_s: float
+    quiet_s: float
+    webhooks: int
+
+    @property
+    def executions_per_job(self) -> float:
+        return sum(attempt * jobs for attempt, jobs in self.attempts.items()) / max(1, self.attempts.total())
+
+    def markdown(self) -> str:
+        plan, memory_gb = self.plan, psutil.virtual_memory().total / 2**30
+        rows = [(field.name, len(getattr(self.verdict, field.name))) for field in fields(Verdict)]
+        lines = [
+            f"# {plan.jobs} jobs, a kill -9 every {plan.every_s:g} s",
+            "",
+            f"`python -m tests.chaos --jobs {plan.jobs} --every {plan.every_s:g} --workers {plan.workers}"
+            f" --clients {plan.clients} --seed {plan.seed}`",
+            "",
+            f"{psutil.cpu_count()} cores, {memory_gb:.0f} GB, {platform.system()}, Python"
+            f" {platform.python_version()}. Redis with AOF (`everysec`), one API, {plan.workers} workers.",
+            "",
+            "| Verdict | |",
+            "|---|---|",
+            *(f"| {name} | {count} |" for name, count in rows),
+            "",
+            "| Run | |",
+            "|---|---|",
+            f"| jobs that ended | {', '.join(f'{n} {s}' for s, n in sorted(self.statuses.items()))} |",
+            f"| faults | {', '.join(f'{n} {kind}' for kind, n in sorted(self.faults.items()))} |",
+            f"| load and faults | {self.load_s:.0f} s |",
+            f"| until all had ended, once it was quiet | {self.quiet_s:.1f} s |",
+            f"| attempts per job | {self.executions_per_job:.3f} (most: {max(self.attempts, default=0)}) |",
+            f"| webhooks that came | {self.webhooks} ids |",
+        ]
+        return "\n".join(lines) + "\n"
+
+
+def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Report:
+    book = Book()
+    with (
+        tempfile.TemporaryDirectory(prefix="ananse-chaos-") as redis_folder,
+        cluster(folder, Path(redis_folder), plan.workers, plan.pace) as service,
+        hook(book, plan.seed) as hook_url,
+    ):
+        load = Load(service.url, hook_url, book, plan.seed)
+        right = load.right_texts()
+        say(f"seed {plan.seed}: {len(right)} recordings read undisturbed")
+        began = time.monotonic()
+        with _faults(service, plan) as faults, _progress(load, plan, faults, say):
+            load.run(plan.jobs, plan.clients)
+        load_s = time.monotonic() - began
+        records, quiet_s = _settled(service.url, book)
+        texts = _texts(service.url, records)
+        return Report(
+            plan,
+            judge(book, records, texts, right),
+            faults,
+            Counter(str(record["status"]) for record in records),
+            Counter(int(record["attempt"]) for record in records if record["status"] == "completed"),
+            load_s,
+            quiet_s,
+            len(book.hooks),
+        )
+
+
+@contextmanager
+def _faults(service: Cluster, plan: Plan) -> Iterator[Counter[str]]:
+    chance, done = random.Random(plan.seed), threading.Event()
+    struck: Counter[str] = Counter()
+
+    def strike() -> None:
+        while not done.wait(plan.every_s):
+            kind = chance.choices(list(SHARES), list(SHARES.values()))[0]
+            struck[service.strike(kind, chance)] += 1
+
+    thread = threading.Thread(target=strike, daemon=True)
+    thread.start()
+    try:
+        yield struck
+    finally:
+        done.set()
+        thread.join()
+
+
+@contextmanager
+def _progress(load: Load, plan: Plan, faults: Counter[str], say: Callable[[str], None]) -> Iterator[None]:
+    done, began = threading.Event(), time.monotonic()
+
+    def tell() -> None:
+        while not done.wait(_EVERY_S):
+            say(f"{time.monotonic() - began:5.0f} s  {load.done}/{plan.jobs} jobs  {dict(faults)}")
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _settled(url: str, book: Book) -> tuple[list[dict[str, Any]], float]:
+    """All jobs once they have ended and their webhooks are out, or after QUIET_S as they are."""
+    began = time.monotonic()
+    while True:
+        records = _listed(url)
+        is_open = any(
+            record["status"] not in TERMINAL
+            or (record.get("webhook") and record["webhook"]["status"] != "delivered")
+            for record in records
+        )
+        if not is_open or time.monotonic() - began > QUIET_S:
+            for record in records:
+                book.saw(str(record["id"]), str(record["status"]))
+            return records, time.monotonic() - began
+        time.sleep(1)
+
+
+def _listed(url: str) -> list[dict[str, Any]]:
+    records: list[dict[str, Any]] = []
+    cursor: str | None = None
+    with httpx.Client(base_url=url, timeout=30) as client:
+        while True:
+            page = client.get("/v1/jobs", params={"limit": 100} | ({"cursor": cursor} if cursor else {}))
+            page.raise_for_status()
+            records += page.json()["jobs"]
+            cursor = page.json()["next_cursor"]
+            if not cursor:
+                return records
+
+
+def _texts(url: str, records: list[dict[str, Any]]) -> dict[str, str]:
+    with httpx.Client(base_url=url, timeout=30) as client:
+        return {
+            str(record["id"]): client.get(record["links"]["transcript"], params={"format": "text"}).text
+            for record in records
+            if record["status"] == "completed"
+        }
