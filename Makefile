@@ -19,10 +19,10 @@ PIP := $(PY) -m pip --disable-pip-version-check
 KEEP_MEMORY := MALLOC_ARENA_MAX=2 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=200000000000 MALLOC_TOP_PAD_=268435456
 FAST := not slow and not service and not model
 
-.PHONY: help run test check model peers venv format clean
+.PHONY: help run test check model peers bench-ledger venv format clean
 
 help: ## This list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(RUN_STAMP) ## Start everything, transcribe a sample recording, stay up
 	@exec $(PY) -m deploy.cli up --demo
@@ -45,6 +45,9 @@ peers: ## The bundled weights in faster-whisper and whisper.cpp, with their word
 	@test -x var/peers-venv/bin/python || $(if $(PYTHON),$(PYTHON),python3) -m venv var/peers-venv
 	@var/peers-venv/bin/python -m pip install --disable-pip-version-check -q -r benchmarks/peers.txt
 	@var/peers-venv/bin/python -m benchmarks.peers
+
+bench-ledger: $(DEV_STAMP) ## Figures of the ledger: latency, pollers, overhead, takeover
+	@env $$($(PY) -m deploy.allocator) $(PY) -m benchmarks.ledger $(BENCH)
 
 venv: $(DEV_STAMP) ## Build .venv with everything, for development
 

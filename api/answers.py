@@ -37,12 +37,15 @@ class ProgressOut(BaseModel):
     done_s: float = Field(description="Seconds of audio done.")
     total_s: float | None = Field(description="Seconds to do; grows while decoding.")
     fraction: float | None
-    eta_s: float | None = Field(description="Seconds left, from the pace so far; else null.")
+    eta_s: float | None = Field(
+        description="Seconds left: from the pace so far, or from what is ahead and the measured speed of "
+        "live workers. null when nobody can tell."
+    )
 
 
 class QueueOut(BaseModel):
     position: int | None = Field(description="Files to be begun before this one; null when it does not wait.")
-    ahead_s: float | None = Field(description="Seconds of audio before this one; null when not known.")
+    ahead_s: float | None = Field(description="Seconds of audio before this one; null when it does not wait.")
 
 
 class ModelUsedOut(BaseModel):
@@ -73,6 +76,8 @@ class OptionsOut(BaseModel):
     webhook_auth_header_name: str | None
     tag: str | None
     retention_s: float | None
+    deadline_s: float | None
+    reuse: Literal["on", "off"]
 
 
 class MediaOut(BaseModel):
@@ -139,6 +144,7 @@ class JobOut(BaseModel):
     metadata: dict[str, str]
     warnings: list[str]
     retry_of: str | None
+    reused_from: str | None = Field(description="The job of yours whose transcript this one was given.")
     links: LinksOut
 
 

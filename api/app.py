@@ -1,5 +1,6 @@
 """Composition root of the API: settings in, a Flask app with all its parts wired out."""
 
+from contextlib import suppress
 from threading import BoundedSemaphore
 
 from flask import Flask
@@ -7,14 +8,19 @@ from flask_openapi.openapi import OpenAPI
 
 from api import docs, events, health, jobs, models, problems, recordings, seed, transcripts
 from api.answers import Problem
+from api.estimates import Speeds
 from api.openapi import INFO
 from api.parts import EXTENSION, Parts
 from shared import log
 from shared.blob_store import BlobStore
+from shared.endings import Endings
+from shared.errors import DependencyError
 from shared.fleet import Fleet
 from shared.job_store import JobStore
 from shared.ledger import Ledger
 from shared.models import parse_models
+from shared.outcomes import Outcomes
+from shared.rebuild import Rebuild
 from shared.redis_store import RedisStore, connect
 from shared.settings import Settings, load
 from shared.task_queue import CeleryQueue, Dispatcher, TaskQueue, make_celery
@@ -35,7 +41,10 @@ def create_app(settings: Settings | None = None, tasks: TaskQueue | None = None)
         validation_error_model=Problem,
         validation_error_callback=problems.raise_validation,
     )
-    app.extensions[EXTENSION] = _wire(settings, tasks)
+    app.extensions[EXTENSION] = parts = _wire(settings, tasks)
+    with suppress(DependencyError):
+        # A first start finds nothing to compare; what is not there yet is looked at again later.
+        parts.rebuild.look()
     problems.install(app)
     for module in (jobs, transcripts, recordings, events, models, seed, health):
         app.register_api(module.blueprint)
@@ -46,13 +55,16 @@ def create_app(settings: Settings | None = None, tasks: TaskQueue | None = None)
 def _wire(settings: Settings, tasks: TaskQueue | None) -> Parts:
     store = RedisStore(connect(settings.redis_url))
     ledger, fleet = Ledger(store, settings.lease_s), Fleet(store)
+    jobs, blobs = JobStore(store), BlobStore(settings.blob_url)
     return Parts(
         settings=settings,
         models=parse_models(settings.models),
-        jobs=JobStore(store),
-        ledger=ledger,
+        jobs=jobs,
+        endings=Endings(ledger, Outcomes(store, blobs), settings),
+        rebuild=Rebuild(store, jobs, blobs, settings.idempotency_s),
         fleet=fleet,
-        blobs=BlobStore(settings.blob_url),
+        speeds=Speeds(fleet),
+        blobs=blobs,
         dispatcher=Dispatcher(
             ledger, fleet, tasks or CeleryQueue(make_celery(settings.redis_url)), settings.hint_s
         ),

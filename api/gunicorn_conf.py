@@ -20,6 +20,7 @@ from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
 
+from api import rebuilding
 from api.auth import address_to_bind
 from api.parts import EXTENSION
 from shared import log
@@ -213,3 +214,4 @@ def post_worker_init(worker: Any) -> None:
             finish(number, frame)
 
     signal.signal(signal.SIGTERM, stop)
+    rebuilding.start(worker.wsgi.extensions[EXTENSION])

@@ -13,7 +13,7 @@ from api.openapi import SERVICE, answers, content
 from api.parts import Parts, parts
 from api.schemas import NoQuery
 from shared.blob_store import BlobMissing
-from shared.errors import BlobUnavailable, StorageFull
+from shared.errors import BlobUnavailable, Rebuilding, StorageFull
 
 _RETRY_S = 5.0
 
@@ -28,12 +28,14 @@ def livez(query: NoQuery) -> Response:
 @blueprint.get(
     "/readyz",
     summary="Can jobs be taken in",
-    responses=answers(200, ReadyOut, BlobUnavailable, StorageFull),
+    responses=answers(200, ReadyOut, BlobUnavailable, StorageFull, Rebuilding),
 )
 def readyz(query: NoQuery) -> Response:
-    """503 when the job store or the file store does not answer. Having no worker is no reason: jobs wait."""
+    """503 when the job store or the file store does not answer, or lost records are being made again. Having
+    no worker is no reason: jobs wait."""
     parts().jobs.ping()
     check_blobs(parts())
+    parts().rebuild.require_whole()
     shape = ReadyOut(checks={"job_store": "ok", "file_store": "ok"}, workers=len(parts().fleet.live()))
     return json_answer(shape.model_dump_json())
 

@@ -1,23 +1,27 @@
 """/v1/jobs: submit, read, list, cancel, retry, delete. Views parse, call one function, render."""
 
 import re
+from datetime import UTC, datetime
 
 from flask import Response, request
 from flask_openapi.blueprint import APIBlueprint
 
 from api.answers import DeliveriesOut, DeliveryOut, JobOut, JobsOut
 from api.auth import identify
+from api.durations import guess_duration_s
+from api.estimates import Estimate, estimate
 from api.openapi import JOBS, answers, option_parameters, submit_body
 from api.options import merged, query_fields, read_options
 from api.parts import Parts, parts
 from api.problems import one_invalid, request_id
 from api.render import etag, job_out, job_path, retry_after_s
 from api.schemas import JobPath, JobQuery, JobsQuery, NoQuery
-from api.submissions import new_id, request_hash, resubmit, submit
+from api.submissions import new_id, refuse_when_full, request_hash, resubmit, submit
 from api.uploads import FORM, UploadLimits, receive
 from api.waiting import wait_for
 from shared import job_files
 from shared.errors import (
+    BacklogFull,
     Expired,
     IdempotencyMismatch,
     IncompleteUpload,
@@ -35,7 +39,6 @@ from shared.errors import (
 from shared.job import Job, Status
 from shared.job_store import Filters, NewJob
 from shared.media import Media
-from shared.webhook_body import webhook_body
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]([\x20-\x7e]{0,253}[\x21-\x7e])?")
 _JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -60,6 +63,7 @@ blueprint = APIBlueprint("jobs", __name__, url_prefix="/v1/jobs", abp_tags=[JOBS
         UnsupportedMediaType,
         IncompleteUpload,
         UrlIngestUnavailable,
+        BacklogFull,
         StorageFull,
     ),
 )
@@ -81,6 +85,7 @@ def submit_job() -> Response:
     ),
 )
 def list_jobs(query: JobsQuery) -> Response:
+    parts().rebuild.require_whole()
     page = parts().jobs.page(
         identify(request),
         Filters(query.status, query.model, query.tag, query.created_after, query.cursor, query.limit),
@@ -110,7 +115,7 @@ def get_job(path: JobPath, query: JobQuery) -> Response:
 def cancel_job(path: JobPath, query: NoQuery) -> Response:
     """The model stops within one window; what was done by then stays readable."""
     job = find(path.job_id)
-    if not cancel(parts(), job):
+    if not parts().endings.close(job, Status.CANCELED):
         job = find(path.job_id)
         if job.status is not Status.CANCELED:
             raise JobEnded(f"The job has ended as {job.status}.")
@@ -135,7 +140,7 @@ def delete_job(path: JobPath, query: NoQuery) -> Response:
     """Recording, transcript and record; a job that has not ended is canceled first."""
     job = find(path.job_id)
     if not job.status.is_terminal:
-        cancel(parts(), job)
+        parts().endings.close(job, Status.CANCELED)
     # The manifest goes first: whatever happens in between, nobody takes the rest for an accepted job.
     parts().blobs.remove(job_files.manifest(job.id))
     parts().jobs.delete(job.id)
@@ -176,6 +181,7 @@ def take_in(*file_fields: str) -> tuple[Job, bool]:
         # The recording is the body: all else is known, so what is wrong is refused before it is read.
         name = query.pop("name", "")
         read_options(parts(), merged(query, {}))
+    refuse_when_full(parts(), key)
     limits = UploadLimits(parts().settings.max_upload_bytes, parts().settings.upload_idle_s)
     with receive(request, parts().blobs, limits, file_fields, name) as received:
         options = read_options(parts(), merged(query, received.fields))
@@ -189,30 +195,28 @@ def take_in(*file_fields: str) -> tuple[Job, bool]:
             request_id(),
             idempotency_key=key,
             request_hash=request_hash(media, options),
+            audio_s=guess_duration_s(upload.head, upload.size_bytes),
         )
         return submit(parts(), new, upload.path)
 
 
 def find(job_id: str) -> Job:
-    """Raises NotFound, in the same words for an unknown job and another tenant's."""
+    """Raises NotFound, in the same words for an unknown job and another tenant's; and Rebuilding."""
     if not _JOB_ID.fullmatch(job_id):
         raise NotFound("There is no such job.")
-    return parts().jobs.get(job_id, identify(request))
-
-
-def cancel(parts: Parts, job: Job) -> bool:
-    """False when the job had ended before."""
-    return parts.ledger.cancel(
-        job.id,
-        webhook=webhook_body(job, Status.CANCELED, public_url=parts.settings.public_url),
-        retention_s=job.options.retention_s or parts.settings.retention_s,
-    )
+    try:
+        return parts().jobs.get(job_id, identify(request))
+    except NotFound:
+        # Nobody is told that a job is unknown while records are being made again.
+        parts().rebuild.require_whole()
+        raise
 
 
 def shown(parts: Parts, job: Job) -> JobOut:
-    """A queued job that no longer waits in line is next: its hint is on the way to a worker."""
-    position = (parts.jobs.position(job) or 0) if job.status is Status.QUEUED else None
-    return job_out(job, position)
+    if job.status.is_terminal:
+        return job_out(job, Estimate())
+    ahead, speed = parts.jobs.ahead(job.id), parts.speeds.of(job.options.model)
+    return job_out(job, estimate(job, ahead, speed, datetime.now(UTC)))
 
 
 def accepted(parts: Parts, job: Job) -> Response:

@@ -8,11 +8,13 @@ from typing import cast
 
 from flask import current_app
 
+from api.estimates import Speeds
 from shared.blob_store import BlobStore
+from shared.endings import Endings
 from shared.fleet import Fleet
 from shared.job_store import JobStore
-from shared.ledger import Ledger
 from shared.models import ModelSource
+from shared.rebuild import Rebuild
 from shared.settings import Settings
 from shared.task_queue import Dispatcher
 
@@ -27,8 +29,10 @@ class Parts:
     settings: Settings
     models: tuple[ModelSource, ...]
     jobs: JobStore
-    ledger: Ledger
+    endings: Endings
+    rebuild: Rebuild
     fleet: Fleet
+    speeds: Speeds
     blobs: BlobStore
     dispatcher: Dispatcher
     waiters: BoundedSemaphore

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-from datetime import UTC, datetime
 from urllib.parse import urlsplit, urlunsplit
 
 from api.answers import (
@@ -18,21 +17,22 @@ from api.answers import (
     TimingsOut,
     WebhookOut,
 )
+from api.estimates import Estimate
 from shared.job import Job, ModelUsed, Options, Status
 
 _SOONEST_S = 1
 _LATEST_S = 30
-_QUEUED_S = 2
+_UNKNOWN_S = 2
 
 
-def job_out(job: Job, position: int | None = None) -> JobOut:
+def job_out(job: Job, estimate: Estimate) -> JobOut:
     model = job.model or ModelUsed(job.options.model)
     return JobOut(
         id=job.id,
         status=job.status,
         stage=job.stage,
-        progress=progress(job, datetime.now(UTC)),
-        queue=QueueOut(position=position, ahead_s=None),
+        progress=progress(job, estimate),
+        queue=QueueOut(position=estimate.files, ahead_s=estimate.ahead_s),
         model=ModelUsedOut(name=model.name, revision=model.revision, device=model.device, dtype=model.dtype),
         options=options_out(job.options),
         media=MediaOut(
@@ -67,6 +67,7 @@ def job_out(job: Job, position: int | None = None) -> JobOut:
         metadata=job.options.metadata,
         warnings=list(job.warnings),
         retry_of=job.retry_of,
+        reused_from=job.reused_from,
         links=_links(job.id),
     )
 
@@ -91,32 +92,32 @@ def options_out(options: Options) -> OptionsOut:
         webhook_auth_header_name=options.webhook_auth_header_name,
         tag=options.tag,
         retention_s=options.retention_s,
+        deadline_s=options.deadline_s,
+        reuse="on" if options.reuse else "off",
     )
 
 
-def progress(job: Job, now: datetime) -> ProgressOut:
-    """The estimate is the pace so far, so there is none before the first window is done."""
-    fraction = eta_s = None
+def progress(job: Job, estimate: Estimate) -> ProgressOut:
+    fraction = None
     if job.status is Status.COMPLETED:
         fraction = 1.0
     elif job.total_s:
         fraction = round(min(1.0, job.done_s / job.total_s), 4)
-    if job.status is Status.RUNNING and job.started_at and job.total_s and job.done_s > 0:
-        elapsed_s = max(0.0, (now - job.started_at).total_seconds())
-        eta_s = round(max(0.0, elapsed_s * (job.total_s - job.done_s) / job.done_s), 1)
-    return ProgressOut(done_s=round(job.done_s, 3), total_s=job.total_s, fraction=fraction, eta_s=eta_s)
+    return ProgressOut(
+        done_s=round(job.done_s, 3), total_s=job.total_s, fraction=fraction, eta_s=estimate.eta_s
+    )
 
 
 def retry_after_s(job: JobOut) -> int:
     """When looking again is worth it."""
-    if job.status is Status.QUEUED:
-        return _QUEUED_S
-    return min(_LATEST_S, max(_SOONEST_S, math.ceil(job.progress.eta_s or 0)))
+    if job.progress.eta_s is None:
+        return _UNKNOWN_S
+    return min(_LATEST_S, max(_SOONEST_S, math.ceil(job.progress.eta_s)))
 
 
 def etag(job: JobOut) -> str:
-    """Changes with the job, not with the clock: the estimate is left out."""
-    text = job.model_dump_json(exclude={"progress": {"eta_s"}})
+    """Changes with the job, not with the clock: estimates are left out."""
+    text = job.model_dump_json(exclude={"progress": {"eta_s"}, "queue": {"ahead_s"}})
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

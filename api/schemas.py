@@ -135,6 +135,12 @@ class OptionsIn(Strict):
     retention_s: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = Field(
         None, description="Data of the ended job is deleted after this."
     )
+    deadline_s: Annotated[float, Field(ge=1, le=31_536_000, allow_inf_nan=False)] | None = Field(
+        None, description="A job that has not ended so long after it came fails with `deadline_exceeded`."
+    )
+    reuse: Literal["on", "off"] = Field(
+        "on", description="`off` transcribes again what you sent before, with the same options."
+    )
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -170,6 +176,8 @@ class OptionsIn(Strict):
             metadata=dict(self.metadata),
             tag=self.tag,
             retention_s=self.retention_s,
+            deadline_s=self.deadline_s,
+            reuse=self.reuse == "on",
         )
 
 

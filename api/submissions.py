@@ -1,29 +1,35 @@
-"""Takes a job in: media, manifest, record, hint, in this order, so that what was accepted cannot be lost."""
+"""Takes a job in: media, record, manifest, hint, in this order, so that what was accepted cannot be lost, and
+what was not is never taken for it."""
 
 import base64
 import hashlib
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+from api.estimates import retry_after_s
 from api.parts import Parts
 from shared import job_files
 from shared.blob_store import BlobMissing
 from shared.errors import (
+    BacklogFull,
     DependencyError,
     Expired,
     JobEnded,
     NotFound,
     NotReady,
+    Rebuilding,
     StoreUnavailable,
 )
 from shared.job import Job, Options, Status
-from shared.job_store import NewJob
+from shared.job_store import MOST_OWED_S, NewJob
 from shared.ledger import prepare_queue_of
 from shared.log import get_logger
 from shared.media import Media
 
 _ID_BYTES = 16
+_AGAIN_S = 5.0
 
 _log = get_logger()
 
@@ -56,7 +62,15 @@ def resubmit(parts: Parts, job: Job, request_id: str) -> Job:
     if job.status is Status.COMPLETED:
         raise JobEnded("The job has completed; there is nothing to try again.")
     media = Media(job.media.name, job.media.size_bytes, job.media.sha256)
-    new = NewJob(new_id(), job.tenant, job.options, media, request_id, retry_of=job.id)
+    new = NewJob(
+        new_id(),
+        job.tenant,
+        job.options,
+        media,
+        request_id,
+        retry_of=job.id,
+        audio_s=job.media.duration_s or job.total_s or 0.0,
+    )
     try:
         return _enter(parts, new, lambda: parts.blobs.copy(job_files.media(job.id), job_files.media(new.id)))[
             0
@@ -65,25 +79,44 @@ def resubmit(parts: Parts, job: Job, request_id: str) -> Job:
         raise Expired() from None
 
 
+def refuse_when_full(parts: Parts, idempotency_key: str) -> None:
+    """Before a recording is read that cannot be taken. Raises BacklogFull, Rebuilding.
+
+    What has a key may have been accepted before; it is judged when its record is made.
+    """
+    if idempotency_key:
+        parts.rebuild.require_whole()
+    elif parts.settings.max_backlog_s and (owed_s := parts.jobs.owed_s()) >= parts.settings.max_backlog_s:
+        raise _backlog_full(parts, owed_s)
+
+
 def _enter(parts: Parts, new: NewJob, place_media: Callable[[], None]) -> tuple[Job, bool]:
+    place_media()
     try:
-        place_media()
-        job_files.write_manifest(parts.blobs, new)
         job, is_new = _create(parts, new)
+    except StoreUnavailable:
+        # The record may yet come to be, when the job store wakes up, and then needs its recording.
+        raise
     except BaseException:
         parts.blobs.remove(job_files.folder(new.id))
         raise
     if not is_new:
         parts.blobs.remove(job_files.folder(new.id))
-        return job, False
-    _log.info("job_created", job_id=job.id, size_bytes=job.media.size_bytes, model=job.options.model)
-    dispatch(parts, job)
-    return job, True
+        new = replace(new, id=job.id)
+    _confirm(parts, new)
+    if is_new:
+        _log.info("job_created", job_id=job.id, size_bytes=job.media.size_bytes, model=job.options.model)
+        dispatch(parts, job)
+    return job, is_new
 
 
 def _create(parts: Parts, new: NewJob) -> tuple[Job, bool]:
     try:
-        return parts.jobs.create(new, parts.settings.idempotency_s)
+        return parts.jobs.create(
+            new, parts.settings.idempotency_s, parts.settings.max_backlog_s or MOST_OWED_S
+        )
+    except BacklogFull as error:
+        raise _backlog_full(parts, parts.jobs.owed_s()) from error
     except StoreUnavailable:
         # The answer was lost, the record may be there all the same: then the job is accepted.
         try:
@@ -93,6 +126,27 @@ def _create(parts: Parts, new: NewJob) -> tuple[Job, bool]:
         raise
     except NotFound as error:
         raise Expired("The job that this Idempotency-Key made was deleted.") from error
+
+
+def _confirm(parts: Parts, new: NewJob) -> None:
+    """Writes the manifest, the second truth beside the record, unless an earlier request did; and looks once
+    more whether both are there, for Redis may have been emptied in between. Raises Rebuilding."""
+    if not parts.blobs.exists(job_files.manifest(new.id)):
+        try:
+            job_files.write_manifest(parts.blobs, new)
+        except DependencyError:
+            parts.jobs.delete(new.id)
+            parts.blobs.remove(job_files.folder(new.id))
+            raise
+    try:
+        parts.jobs.get(new.id)
+    except NotFound:
+        raise Rebuilding(retry_after_s=_AGAIN_S) from None
+
+
+def _backlog_full(parts: Parts, owed_s: float) -> BacklogFull:
+    most_s, speed = parts.settings.max_backlog_s, parts.speeds.of(parts.models[0].name)
+    return BacklogFull(retry_after_s=retry_after_s(owed_s, most_s, speed))
 
 
 def dispatch(parts: Parts, job: Job) -> None:

@@ -22,6 +22,7 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.sansio import multipart
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
+from api.durations import HEAD_BYTES
 from api.problems import one_invalid
 from shared.blob_store import BlobStore
 from shared.errors import (
@@ -59,12 +60,13 @@ class UploadLimits:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A whole recording on disk, fsynced; `name` is what the client calls it."""
+    """A whole recording on disk, fsynced; `name` is what the client calls it, `head` its first bytes."""
 
     path: Path
     size_bytes: int
     sha256: str
     name: str
+    head: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,7 @@ class PartFile:
         self._hash = hashlib.sha256()
         self._size = 0
         self._looked_at_room = 0
+        self._head = b""
 
     def __enter__(self) -> "PartFile":
         with _storage_errors():
@@ -173,6 +176,7 @@ class PartFile:
         if self._size - self._looked_at_room > _LOOK_AT_ROOM_EVERY:
             self._looked_at_room = self._size
             _refuse_when_full(self._blobs, 0)
+        self._head = self._head or chunk[:HEAD_BYTES]
         self._hash.update(chunk)
         with _storage_errors():
             left = memoryview(chunk)
@@ -185,7 +189,7 @@ class PartFile:
         with _storage_errors():
             os.fsync(self._file.fileno())
         self._file.close()
-        return Upload(self._path, self._size, self._hash.hexdigest(), name)
+        return Upload(self._path, self._size, self._hash.hexdigest(), name, self._head)
 
 
 def _refuse_early(request: Request, blobs: BlobStore, limits: UploadLimits) -> None:

@@ -16,6 +16,7 @@ import fsspec
 from shared.errors import BlobUnavailable, StorageFull
 
 _FULL = (ENOSPC, EDQUOT)
+_RETRY_S = 5.0
 
 
 class BlobMissing(Exception):
@@ -44,10 +45,16 @@ class BlobStore:
     def is_local(self) -> bool:
         return self._scheme == "file"
 
+    def require(self) -> None:
+        """Raises BlobUnavailable when the store is not there: an empty mount point is no empty store."""
+        if self.is_local and not self.incoming.is_dir():
+            raise BlobUnavailable(retry_after_s=_RETRY_S)
+
     def adopt(self, name: str, path: Path) -> None:
         """Takes a finished, fsynced file from `incoming` in; it is durable when this returns."""
         with _guarded():
             if self.is_local:
+                self.require()
                 target = Path(self._path(name))
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(path, target)
@@ -59,6 +66,7 @@ class BlobStore:
 
     def write(self, name: str, content: bytes) -> None:
         """Durable when this returns; replaces what was there as a whole."""
+        self.require()
         with _guarded():
             handle, temporary = tempfile.mkstemp(dir=self.incoming)
             try:
@@ -80,6 +88,7 @@ class BlobStore:
     @contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:
         """A seekable binary file. Raises BlobMissing."""
+        self.require()
         with _guarded():
             file: IO[bytes] = self._fs.open(self._path(name), "rb")
         with file:
@@ -89,6 +98,7 @@ class BlobStore:
     def local(self, name: str) -> Iterator[Path]:
         """The blob as a file on this machine, for decoders that must seek. Raises BlobMissing."""
         if self.is_local:
+            self.require()
             path = Path(self._path(name))
             if not path.is_file():
                 raise BlobMissing(name)
@@ -102,15 +112,18 @@ class BlobStore:
 
     def size(self, name: str) -> int:
         """Bytes. Raises BlobMissing."""
+        self.require()
         with _guarded():
             return int(self._fs.size(self._path(name)) or 0)
 
     def exists(self, name: str) -> bool:
+        self.require()
         with _guarded():
             return bool(self._fs.exists(self._path(name)))
 
     def copy(self, source: str, target: str) -> None:
         """A second blob with the same bytes; on a disk it shares them. Raises BlobMissing."""
+        self.require()
         with _guarded():
             if self.is_local:
                 path = Path(self._path(target))
@@ -122,6 +135,7 @@ class BlobStore:
 
     def remove(self, folder: str) -> None:
         """Removes a blob or all that lies under a name; gone already is fine."""
+        self.require()
         path = self._path(folder)
         with _guarded():
             if self.is_local:
@@ -131,6 +145,7 @@ class BlobStore:
 
     def folders(self, under: str) -> tuple[str, ...]:
         """Names of the folders directly under one."""
+        self.require()
         with _guarded():
             try:
                 rows = self._fs.ls(self._path(under), detail=False)
@@ -168,8 +183,8 @@ def _guarded() -> Iterator[None]:
         raise BlobMissing(str(error.filename or "")) from error
     except OSError as error:
         if error.errno in _FULL:
-            raise StorageFull(retry_after_s=30) from error
-        raise BlobUnavailable(retry_after_s=10) from error
+            raise StorageFull(retry_after_s=_RETRY_S) from error
+        raise BlobUnavailable(retry_after_s=_RETRY_S) from error
 
 
 def _sync_folder(path: Path) -> None:

@@ -190,6 +190,13 @@ class OutOfMemory(JobError):
     retryable = True
 
 
+class DeadlineExceeded(JobError):
+    code = "deadline_exceeded"
+    title = "The job did not end within its deadline"
+    status = 504
+    retryable = True
+
+
 class WorkerCrashed(JobError):
     code = "worker_crashed"
     title = "Workers died on this job too often"
@@ -247,6 +254,16 @@ class StorageFull(DependencyError):
 class BlobUnavailable(DependencyError):
     code = "storage_unavailable"
     title = "The file store does not answer"
+
+
+class BacklogFull(DependencyError):
+    code = "backlog_full"
+    title = "More audio waits than this service takes on"
+
+
+class Rebuilding(DependencyError):
+    code = "rebuilding"
+    title = "The job store lost its records and they are being made again"
 
 
 class NoWorker(DependencyError):

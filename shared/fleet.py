@@ -44,7 +44,15 @@ class Fleet:
                 _state.dump_json(worker).decode(),
                 px=int(ALIVE_S * 1000),
             )
+            for model, rtfx in worker.rtfx.items():
+                pipe.hset(self._store.key("speeds"), model, rtfx)
             pipe.execute()
+
+    def speeds(self) -> dict[str, float]:
+        """The last speed measured for each model, whoever measured it: for workers that have yet to begin."""
+        with self._store.guarded():
+            speeds: dict[str, str] = self._store.client.hgetall(self._store.key("speeds"))
+        return {model: float(speed) for model, speed in speeds.items()}
 
     def leave(self, name: str) -> None:
         with self._store.guarded():

@@ -78,6 +78,8 @@ class Options:
     metadata: dict[str, str] = field(default_factory=dict)
     tag: str | None = None
     retention_s: float | None = None
+    deadline_s: float | None = None
+    reuse: bool = True
 
     def to_json(self) -> str:
         return _options.dump_json(self).decode()
@@ -140,6 +142,7 @@ class Job:
     retry_of: str | None = None
     parts: int = 0
     warnings: tuple[str, ...] = ()
+    reused_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

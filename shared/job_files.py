@@ -1,6 +1,7 @@
-"""Where the bytes of a job lie in the blob store, and the manifest that says what was accepted."""
+"""Where the bytes of a job lie in the blob store; the manifest, which says what was accepted."""
 
 import json
+from datetime import datetime
 
 from shared.blob_store import BlobStore
 from shared.job import Options
@@ -18,6 +19,10 @@ def media(job_id: str) -> str:
 
 def manifest(job_id: str) -> str:
     return f"jobs/{job_id}/manifest.json"
+
+
+def outcome(job_id: str) -> str:
+    return f"jobs/{job_id}/outcome.json"
 
 
 def part_audio(job_id: str, part: str) -> str:
@@ -45,6 +50,8 @@ def write_manifest(blobs: BlobStore, new: NewJob) -> None:
                 "retry_of": new.retry_of,
                 "idempotency_key": new.idempotency_key,
                 "request_hash": new.request_hash,
+                "audio_s": new.audio_s,
+                "accepted_at": new.accepted_at.isoformat(),
                 "options": json.loads(new.options.to_json()),
                 "media": {
                     "name": new.media.name,
@@ -68,4 +75,6 @@ def read_manifest(blobs: BlobStore, job_id: str) -> NewJob:
         retry_of=fields["retry_of"],
         idempotency_key=fields["idempotency_key"],
         request_hash=fields["request_hash"],
+        audio_s=fields["audio_s"],
+        accepted_at=datetime.fromisoformat(fields["accepted_at"]),
     )

@@ -3,17 +3,20 @@
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from pydantic import TypeAdapter
 
-from shared.errors import IdempotencyMismatch, NotFound
+from shared.errors import BacklogFull, IdempotencyMismatch, NotFound, StorageFull
 from shared.job import Delivery, Failure, Job, ModelUsed, Options, Stage, Status, Timings
-from shared.ledger import PREPARE, prepare_queue_of
+from shared.ledger import prepare_queue_of
 from shared.media import Media
 from shared.redis_store import RedisStore
 from shared.transcript import Language, WindowResult
+
+MOST_OWED_S = 1e12
+"""No bound: some thirty thousand years."""
 
 _SCAN = 200
 _MOST_SCANNED = 5_000
@@ -22,7 +25,10 @@ _BLOCK_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """What `create` needs; `request_hash` tells whether an Idempotency-Key is used for the same request."""
+    """What `create` needs; `request_hash` tells whether an Idempotency-Key is used for the same request.
+
+    `audio_s` is how much audio it seems to be, before anybody decoded it. `accepted_at` is an API's clock.
+    """
 
     id: str
     tenant: str
@@ -32,6 +38,17 @@ class NewJob:
     retry_of: str | None = None
     idempotency_key: str = ""
     request_hash: str = ""
+    audio_s: float = 0.0
+    accepted_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What comes before a job: `files` to be begun, `audio_s` seconds of audio; and what it owes itself."""
+
+    files: int
+    audio_s: float
+    own_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,33 +84,60 @@ class JobStore:
     def __init__(self, store: RedisStore) -> None:
         self._store = store
 
-    def create(self, new: NewJob, idempotency_s: float = 0.0) -> tuple[Job, bool]:
+    def create(
+        self, new: NewJob, idempotency_s: float = 0.0, most_owed_s: float = MOST_OWED_S
+    ) -> tuple[Job, bool]:
         """The job, and whether it is new. With a known idempotency key the job made first is given.
 
-        Raises IdempotencyMismatch when the key was used with another request.
+        Raises IdempotencyMismatch when the key was used with another request, BacklogFull when the service
+        owes `most_owed_s` of audio already, StorageFull when Redis has no room for more jobs.
         """
+        outcome, job_id = self._enter(new, {}, idempotency_s, int(most_owed_s * 1000))
+        if outcome == "mismatch":
+            raise IdempotencyMismatch()
+        if outcome == "backlog":
+            raise BacklogFull()
+        if outcome == "full":
+            raise StorageFull("The job store is full.", retry_after_s=30)
+        return self.get(job_id), outcome == "created"
+
+    def create_again(self, accepted: NewJob, idempotency_s: float) -> bool:
+        """Makes the record of a job that was accepted before and forgotten; it waits as if it had just come.
+
+        False when its idempotency key leads to another job.
+        """
+        created_at = str(int(accepted.accepted_at.timestamp() * 1000))
+        outcome, _ = self._enter(accepted, {"created_at": created_at}, idempotency_s, 0)
+        return bool(outcome == "created")
+
+    def _enter(
+        self, new: NewJob, more: dict[str, str], idempotency_s: float, most_ms: int
+    ) -> tuple[str, str]:
+        options = new.options
         fields = {
-            "options": new.options.to_json(),
+            "options": options.to_json(),
             "media": _media.dump_json(new.media).decode(),
-            "model_name": new.options.model,
-            "priority": str(new.options.priority),
-            "tag": new.options.tag or "",
+            "model_name": options.model,
+            "priority": str(options.priority),
+            "tag": options.tag or "",
             "request_id": new.request_id,
             "retry_of": new.retry_of or "",
         }
+        if options.deadline_s is not None:
+            fields["deadline_ms"] = str(int(options.deadline_s * 1000))
         outcome, job_id = self._store.run(
             "create",
             new.id,
             new.tenant,
             prepare_queue_of(new.media.size_bytes),
-            json.dumps(fields),
+            json.dumps(fields | more),
+            int(new.audio_s * 1000),
             new.idempotency_key,
             new.request_hash,
-            int(idempotency_s * 1000),
+            max(1, int(idempotency_s * 1000)),
+            most_ms,
         )
-        if outcome == "mismatch":
-            raise IdempotencyMismatch()
-        return self.get(job_id), outcome == "created"
+        return outcome, job_id
 
     def get(self, job_id: str, tenant: str | None = None) -> Job:
         """Raises NotFound, also for a job of another tenant: they are not to be told apart."""
@@ -122,14 +166,17 @@ class JobStore:
                     break
         return Page(tuple(found), cursor)
 
-    def position(self, job: Job) -> int | None:
-        """How many files wait to be begun before this one; None when it does not wait."""
-        lane = prepare_queue_of(job.media.size_bytes)
+    def ahead(self, job_id: str) -> Ahead:
+        """An estimate: others get their fair share before a job that waits to be begun, the files of a client
+        are taken to be of one length, and what is not decoded yet is judged by its size."""
+        files, audio_ms, own_ms = self._store.run("ahead", job_id)
+        return Ahead(int(files), int(audio_ms) / 1000, int(own_ms) / 1000)
+
+    def owed_s(self) -> float:
+        """Seconds of audio of all jobs that have not ended."""
         with self._store.guarded():
-            rank: int | None = self._store.client.zrank(
-                self._store.key("waiting", lane), f"{job.id}/{PREPARE}"
-            )
-        return rank
+            amounts: list[str] = self._store.client.hvals(self._store.key("backlog"))
+        return sum(int(amount) for amount in amounts) / 1000
 
     def wait(self, job_id: str, tenant: str | None, seconds: float, *, until_end: bool = False) -> Job:
         """The job once its state has changed (or, `until_end`, once it has ended), or as it is in the end."""
@@ -171,17 +218,48 @@ class JobStore:
             rows: list[str] = self._store.client.lrange(self._store.key("deliveries", job_id), 0, -1)
         return tuple(_delivery.validate_json(row) for row in rows)
 
+    def remember_result(self, tenant: str, fingerprint: str, job_id: str, seconds: float) -> None:
+        """The job whose transcript has this fingerprint, for so long as it is kept."""
+        with self._store.guarded():
+            self._store.client.set(
+                self._store.key("result", tenant, fingerprint), job_id, px=max(1, int(seconds * 1000))
+            )
+
+    def job_with_result(self, tenant: str, fingerprint: str) -> str | None:
+        with self._store.guarded():
+            job_id: str | None = self._store.client.get(self._store.key("result", tenant, fingerprint))
+        return job_id
+
     def expire(self, job_id: str, tombstone_s: float) -> None:
         """Marks an ended job whose data was deleted."""
         self._store.run("expire", job_id, int(tombstone_s * 1000))
 
+    def put_off_expiry(self, job: Job) -> None:
+        """The recording is gone, the rest stays until its own time."""
+        if job.expires_at is not None:
+            with self._store.guarded():
+                at_ms = int(job.expires_at.timestamp() * 1000)
+                self._store.client.zadd(self._store.key("expiry"), {job.id: at_ms}, xx=True)
+
     def due_for_expiry(self, limit: int = 100) -> tuple[str, ...]:
+        return self._due("expiry", limit)
+
+    def past_deadline(self, limit: int = 100) -> tuple[str, ...]:
+        """Jobs that should have ended by now."""
+        return self._due("deadlines", limit)
+
+    def _due(self, kind: str, limit: int) -> tuple[str, ...]:
         with self._store.guarded():
-            seconds, _ = self._store.client.time()
             due: list[str] = self._store.client.zrangebyscore(
-                self._store.key("expiry"), "-inf", seconds * 1000, start=0, num=limit
+                self._store.key(kind), "-inf", self.now_ms(), start=0, num=limit
             )
         return tuple(due)
+
+    def now_ms(self) -> int:
+        """Redis TIME, the clock of all instants in records."""
+        with self._store.guarded():
+            seconds, microseconds = self._store.client.time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
 
     def delete(self, job_id: str) -> bool:
         """Removes the record and all that hangs on it; the bytes are the blob store's."""
@@ -253,6 +331,7 @@ def job_of(record: Mapping[str, str]) -> Job:
         retry_of=record.get("retry_of") or None,
         parts=int(record.get("parts", 0)),
         warnings=tuple(json.loads(record.get("warnings", "[]"))),
+        reused_from=record.get("reused_from") or None,
     )
 
 

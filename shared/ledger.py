@@ -35,7 +35,10 @@ class Fenced(Exception):
 
 
 class ClaimOutcome(StrEnum):
-    """Only `claimed` and `exhausted` hold the step; the latter was begun too often and must be failed."""
+    """Only `claimed` and `exhausted` hold the step; the latter was begun too often and must be failed.
+
+    `newer` is a record of a later version of the service, which one of its workers will take.
+    """
 
     CLAIMED = "claimed"
     EXHAUSTED = "exhausted"
@@ -43,6 +46,7 @@ class ClaimOutcome(StrEnum):
     DONE = "done"
     ENDED = "ended"
     GONE = "gone"
+    NEWER = "newer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +102,26 @@ class Ledger:
         """Renews the lease. Raises Fenced when it is lost; so do all methods that take a claim."""
         self._held("beat", claim, self._lease_ms)
 
-    def checkpoint(self, claim: Claim, result: WindowResult, seconds: float) -> None:
-        """Keeps a finished window and renews the lease; `seconds` of audio count as done."""
-        self._held(
-            "checkpoint", claim, self._lease_ms, result.index, result.to_json(), seconds, result.inference_s
+    def checkpoint(self, claim: Claim, result: WindowResult, seconds: float) -> bool:
+        """Keeps a finished window and renews the lease; `seconds` of audio count as done.
+
+        False when the part should be handed back now, because others wait for the first slot of this queue
+        and its job has more than one.
+        """
+        word = self._store.run(
+            "checkpoint",
+            claim.job_id,
+            claim.step,
+            claim.attempt,
+            self._lease_ms,
+            result.index,
+            result.to_json(),
+            seconds,
+            result.inference_s,
         )
+        if word != "yield":
+            _raise_unless_ok(word)
+        return bool(word == "ok")
 
     def kept_windows(self, claim: Claim) -> tuple[WindowResult, ...]:
         """What earlier attempts at this part finished."""
@@ -145,16 +164,40 @@ class Ledger:
         *,
         webhook: bytes | None,
         retention_s: float,
+        media_retention_s: float | None = None,
     ) -> None:
-        """The terminal transition, and the webhook's outbox row with it."""
-        self._held("end", claim, status, _flat(fields), _text(webhook), int(retention_s * 1000))
+        """The terminal transition, and the webhook's outbox row with it. The recording goes with the rest, or
+        before it."""
+        self._held(
+            "end", claim, status, _flat(fields), _text(webhook), *_kept(retention_s, media_retention_s)
+        )
 
-    def cancel(self, job_id: str, *, webhook: bytes | None, retention_s: float) -> bool:
-        """Ends the job as `canceled`, whoever works on it. False when it had ended before."""
+    def close(
+        self,
+        job_id: str,
+        status: Status,
+        fields: dict[str, Any],
+        *,
+        webhook: bytes | None,
+        retention_s: float,
+        media_retention_s: float | None = None,
+    ) -> bool:
+        """Ends the job from outside, whoever works on it. False when it had ended before, or is gone."""
         word = self._store.run(
-            "end", job_id, "", 0, Status.CANCELED, "{}", _text(webhook), int(retention_s * 1000)
+            "end",
+            job_id,
+            "",
+            0,
+            status,
+            _flat(fields),
+            _text(webhook),
+            *_kept(retention_s, media_retention_s),
         )
         return bool(word == "ok")
+
+    def cancel(self, job_id: str, *, webhook: bytes | None, retention_s: float) -> bool:
+        """Ends the job as `canceled`; as `close` does."""
+        return self.close(job_id, Status.CANCELED, {}, webhook=webhook, retention_s=retention_s)
 
     def release(self, claim: Claim, delay_s: float = 0.0) -> None:
         """Hands the step back through no fault of its own, to be claimed by anybody after `delay_s`."""
@@ -177,7 +220,7 @@ class Ledger:
         return int(tries or 0)
 
     def dispatch(self, queue: str, capacity: int, hint_s: float) -> tuple[Hint, ...]:
-        """Due steps of `queue`, oldest first, up to what live workers can hold; to be sent at once."""
+        """Due steps of `queue`, in fair order, up to what live workers can hold; to be sent at once."""
         references: Sequence[str] = self._store.run("dispatch", queue, capacity, int(hint_s * 1000))
         return tuple(Hint(*reference.split("/", 1)) for reference in references)
 
@@ -206,6 +249,11 @@ def _flat(fields: dict[str, Any]) -> str:
     return json.dumps(
         {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
     )
+
+
+def _kept(retention_s: float, media_retention_s: float | None) -> tuple[int, int]:
+    media_s = retention_s if media_retention_s is None else min(retention_s, media_retention_s)
+    return int(retention_s * 1000), int(media_s * 1000)
 
 
 def _text(body: bytes | None) -> str:

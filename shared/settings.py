@@ -64,6 +64,19 @@ class Settings(BaseSettings):
     retention_s: Annotated[float, Field(ge=60)] = Field(
         7 * 86_400, description="Media and results of an ended job are deleted after this."
     )
+    media_retention_s: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="Media of an ended job is deleted after this already; left out, with the result."
+    )
+    tombstone_s: Annotated[float, Field(ge=60)] = Field(
+        7 * 86_400, description="The record of an expired job answers `410` for so long, then it is unknown."
+    )
+    reuse: bool = Field(
+        True,
+        description="A client's recording that was transcribed before, in the same way, is not run again.",
+    )
+    max_backlog_s: Annotated[float, Field(ge=0)] = Field(
+        3_600_000, description="While jobs owe so many seconds of audio, no more are taken; 0 for no bound."
+    )
     max_duration_s: Annotated[float, Field(ge=1)] = Field(12 * 3600, description="Longest recording taken.")
     part_s: Annotated[float, Field(ge=30)] = Field(
         600, description="A file is worked on in parts of about this length."
@@ -103,6 +116,14 @@ class Settings(BaseSettings):
     )
     batch_timeout_s: Annotated[float, Field(ge=10)] = Field(
         600, description="A worker whose model works on one batch for longer ends itself and is started anew."
+    )
+    deaf_s: Annotated[float, Field(ge=1)] = Field(
+        30, description="A worker that has room, but fetched no waiting message for so long, starts anew."
+    )
+    memory_growth_bytes: Annotated[int, Field(ge=0)] = Field(
+        4 * 2**30,
+        description="A worker that grew by more since it was ready hands its work back and starts anew; "
+        "0 for no bound.",
     )
     stop_grace_s: Annotated[float, Field(ge=1)] = Field(
         25, description="A stopping worker hands its work back within this."

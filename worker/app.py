@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from celery import Celery, signals
 
 from shared.blob_store import BlobStore
+from shared.endings import Endings
 from shared.fleet import Fleet
 from shared.job_store import JobStore
 from shared.ledger import Ledger
 from shared.log import get_logger
 from shared.models import ModelCard, ModelSource, parse_models
+from shared.outcomes import Outcomes
+from shared.rebuild import Rebuild
 from shared.redis_store import RedisStore, connect, webhook_secret
 from shared.settings import Settings, SettingsError
 from shared.task_queue import CeleryQueue, Dispatcher, make_celery
@@ -84,12 +87,14 @@ def build(settings: Settings, load: Load = load_whisper) -> Worker:
     blobs = BlobStore(settings.blob_url)
     celery = make_celery(settings.redis_url)
     dispatcher = Dispatcher(ledger, fleet, CeleryQueue(celery), settings.hint_s)
+    outcomes = Outcomes(store, blobs)
     context = Context(
         name=name,
         settings=settings,
         blobs=blobs,
         jobs=jobs,
         ledger=ledger,
+        endings=Endings(ledger, outcomes, settings),
         fleet=fleet,
         dispatcher=dispatcher,
         leases=Leases(ledger, settings.lease_s),
@@ -98,8 +103,8 @@ def build(settings: Settings, load: Load = load_whisper) -> Worker:
         webhook_secrets=_secrets(settings, store),
     )
     tasks.register(celery, context)
-    sweeper = Sweeper(name, store, ledger, jobs, blobs, dispatcher, settings.sweep_s)
-    return Worker(celery, context, Heartbeat(context), sweeper)
+    rebuild = Rebuild(store, jobs, blobs, settings.idempotency_s)
+    return Worker(celery, context, Heartbeat(context), Sweeper(context, store, outcomes, rebuild))
 
 
 def run(worker: Worker) -> None:

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shared.blob_store import BlobStore
+from shared.endings import Endings
 from shared.errors import NoWorker
 from shared.fleet import Fleet
-from shared.job import Job
 from shared.job_store import JobStore
 from shared.ledger import DELIVER_QUEUE, LONG_PREPARE_QUEUE, PREPARE_QUEUE, Ledger
 from shared.models import ModelCard, long_queue_of, queue_of
@@ -26,6 +26,7 @@ class Context:
     blobs: BlobStore
     jobs: JobStore
     ledger: Ledger
+    endings: Endings
     fleet: Fleet
     dispatcher: Dispatcher
     leases: Leases
@@ -62,6 +63,3 @@ class Context:
         for model in self.engines:
             lanes |= {queue_of(model): settings.part_slots, long_queue_of(model): settings.part_slots}
         return lanes
-
-    def retention_s(self, job: Job) -> float:
-        return job.options.retention_s or self.settings.retention_s

@@ -11,8 +11,16 @@ from shared.log import get_logger
 _log = get_logger()
 
 
-class Draining(Exception):
-    """This worker is stopping: hand the step back."""
+class HandBack(Exception):
+    """The step is to go back to its queue, through no fault of its own."""
+
+
+class Draining(HandBack):
+    """This worker is stopping."""
+
+
+class Yielding(HandBack):
+    """Others wait for their first slot."""
 
 
 class Held:

@@ -31,6 +31,7 @@ def deliver(held: Held, job: Job, context: Context) -> None:
     if outcome.delivered or delay_s is None:
         status = "delivered" if outcome.delivered else "failed"
         context.ledger.delivered(claim, delivery, status)
+        context.endings.save(job.id)
         _log.info("webhook_" + status, status=outcome.status, attempt=attempt)
     else:
         context.ledger.redeliver(claim, delivery, delay_s)

@@ -2,17 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
-from dataclasses import asdict
 
 from shared.blob_store import BlobMissing
 from shared.errors import DependencyError, Internal, JobError, MediaMissing, NotFound, WorkerCrashed
 from shared.job import Failure, Job, Status
 from shared.ledger import Claim, ClaimOutcome, Fenced
 from shared.log import get_logger
-from shared.webhook_body import webhook_body
 from worker import outbox, transcription
 from worker.context import Context
-from worker.leases import Draining, Held
+from worker.leases import HandBack, Held
 
 Work = Callable[[Held, Job, Context], None]
 
@@ -63,9 +61,9 @@ def _do(held: Held, context: Context) -> None:
         _log.info("step_done")
     except NotFound:
         _log.info("job_deleted")
-    except (Draining, CancelledError):
+    except (HandBack, CancelledError) as reason:
         context.ledger.release(claim)
-        _log.info("step_handed_back")
+        _log.info("step_handed_back", reason=type(reason).__name__)
     except JobError as error:
         _fail_or_try_again(claim, job, error, context)
     except BlobMissing:
@@ -93,13 +91,7 @@ def _fail_or_try_again(claim: Claim, job: Job, error: JobError, context: Context
 
 def _fail(claim: Claim, job: Job, error: JobError, context: Context) -> None:
     failure = Failure(error.code, error.detail, error.retryable)
-    context.ledger.end(
-        claim,
-        Status.FAILED,
-        {"failure": asdict(failure)},
-        webhook=webhook_body(job, Status.FAILED, failure, context.settings.public_url),
-        retention_s=context.retention_s(job),
-    )
+    context.endings.end(claim, job, Status.FAILED, {}, failure)
     _log.warning("job_failed", code=error.code)
 
 

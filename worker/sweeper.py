@@ -1,53 +1,47 @@
-"""Puts right what a crash left behind: lapsed leases, lost hints, expired jobs, orphaned bytes.
+"""Puts right what a crash left behind: lapsed leases, lost hints, unsaved outcomes, lost records, orphaned
+bytes; and ends what is over its time.
 
 A thread in every worker; a lock in Redis lets one of them do it at a time. Doing it twice harms nothing.
 """
 
 import threading
 import time
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 
 from shared import job_files
-from shared.blob_store import BlobMissing, BlobStore
-from shared.errors import NotFound, ServiceError
-from shared.job import Status
-from shared.job_store import JobStore
-from shared.ledger import Ledger
+from shared.blob_store import BlobMissing
+from shared.errors import DeadlineExceeded, NotFound, ServiceError
+from shared.job import Failure, Job, Status
 from shared.log import get_logger
+from shared.outcomes import Outcomes
+from shared.rebuild import Rebuild
 from shared.redis_store import RedisStore
-from shared.task_queue import Dispatcher
-
-TOMBSTONE_S = 7 * 86_400.0
-"""How long an expired job can still be asked for, and answers 410."""
+from worker.context import Context
 
 INCOMING_S = 3_600.0
-"""An upload that nothing was written to for so long was given up."""
+"""An upload that nothing was written to for so long was given up, and so was a recording without a job."""
 
 _ORPHANS_EVERY_S = 600.0
+_SHORTEST_LOCK_MS = 1000
 
 _log = get_logger()
 
 
 class Sweeper:
-    """`sweep_s` is the pause between two looks."""
+    """Looks every `sweep_s` of the settings."""
 
-    def __init__(
-        self,
-        name: str,
-        store: RedisStore,
-        ledger: Ledger,
-        jobs: JobStore,
-        blobs: BlobStore,
-        dispatcher: Dispatcher,
-        sweep_s: float,
-    ) -> None:
-        self._name = name
+    def __init__(self, context: Context, store: RedisStore, outcomes: Outcomes, rebuild: Rebuild) -> None:
+        self._name = context.name
         self._store = store
-        self._ledger = ledger
-        self._jobs = jobs
-        self._blobs = blobs
-        self._dispatcher = dispatcher
-        self._pause_s = sweep_s
+        self._ledger = context.ledger
+        self._jobs = context.jobs
+        self._blobs = context.blobs
+        self._dispatcher = context.dispatcher
+        self._endings = context.endings
+        self._outcomes = outcomes
+        self._rebuild = rebuild
+        self._pause_s = context.settings.sweep_s
+        self._tombstone_s = context.settings.tombstone_s
         self._orphans_at = 0.0
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
@@ -60,39 +54,71 @@ class Sweeper:
         self._thread.join()
 
     def sweep(self) -> None:
-        """One look: steps, then retention, then, now and then, orphans."""
+        """One look. Steps come first and need Redis only: whatever is wrong with the rest, they go on."""
+        self.put_back()
+        self._dispatcher.dispatch()
+        for chore in (
+            self._rebuild.look,
+            self._outcomes.save_all,
+            self.end_late,
+            self.expire,
+            self.see_to_orphans,
+        ):
+            try:
+                chore()
+            except ServiceError as error:
+                _log.warning("chore_failed", chore=chore.__name__, code=error.code)
+
+    def put_back(self) -> None:
         for queue in self._ledger.queues():
             expired, resent = self._ledger.sweep(queue)
             if expired or resent:
                 _log.info("steps_put_back", queue=queue, leases_expired=expired, hints_resent=resent)
-        self._dispatcher.dispatch()
-        self.expire()
-        if time.monotonic() >= self._orphans_at:
-            self._orphans_at = time.monotonic() + _ORPHANS_EVERY_S
-            self.see_to_orphans()
+
+    def end_late(self) -> None:
+        """Fails the jobs that are past their deadline, whatever they are at."""
+        failure = Failure(DeadlineExceeded.code, DeadlineExceeded.title, DeadlineExceeded.retryable)
+        for job in self._found(self._jobs.past_deadline()):
+            if self._endings.close(job, Status.FAILED, failure):
+                _log.warning("job_failed", job_id=job.id, code=failure.code)
 
     def expire(self) -> None:
         """First the bytes, then the mark; a tombstone that is old itself goes altogether."""
-        for job_id in self._jobs.due_for_expiry():
-            try:
-                status = self._jobs.get(job_id).status
-            except NotFound:
+        for job in self._found(self._jobs.due_for_expiry()):
+            if job.status is not Status.EXPIRED and self._is_kept(job):
+                self._blobs.remove(job_files.media(job.id))
+                self._jobs.put_off_expiry(job)
                 continue
-            self._blobs.remove(job_files.folder(job_id))
-            if status is Status.EXPIRED:
-                self._jobs.delete(job_id)
+            self._blobs.remove(job_files.folder(job.id))
+            if job.status is Status.EXPIRED:
+                self._jobs.delete(job.id)
             else:
-                self._jobs.expire(job_id, TOMBSTONE_S)
-            _log.info("job_expired", job_id=job_id)
+                self._jobs.expire(job.id, self._tombstone_s)
+            _log.info("job_expired", job_id=job.id)
 
     def see_to_orphans(self) -> None:
-        """Folders without a record: a manifest makes the job again, anything else is removed, and so are
-        uploads that were given up."""
+        """Now and then: folders without a record become jobs again or go, and so do uploads that were given
+        up."""
+        if time.monotonic() < self._orphans_at:
+            return
+        self._orphans_at = time.monotonic() + _ORPHANS_EVERY_S
         for job_id in self._blobs.folders("jobs"):
-            if self._is_orphan(job_id):
-                self._restore_or_remove(job_id)
+            if self._is_orphan(job_id) and not self._rebuild.restore(job_id):
+                self._blobs.remove(job_files.folder(job_id))
+                _log.info("orphan_removed", job_id=job_id)
         if self._blobs.is_local:
             self._remove_old_uploads()
+
+    def _found(self, job_ids: Iterable[str]) -> Iterator[Job]:
+        for job_id in job_ids:
+            try:
+                yield self._jobs.get(job_id)
+            except NotFound:
+                continue
+
+    def _is_kept(self, job: Job) -> bool:
+        """Whether the result outlives the recording, whose time has come."""
+        return job.expires_at is not None and job.expires_at.timestamp() * 1000 > self._jobs.now_ms()
 
     def _is_orphan(self, job_id: str) -> bool:
         try:
@@ -107,20 +133,6 @@ class Sweeper:
         except BlobMissing:
             # Deleted since it was listed.
             return False
-
-    def _restore_or_remove(self, job_id: str) -> None:
-        """The API died between manifest and record, or Redis forgot: nobody saw such a job end, unless its
-        transcript lies there. A deleted job has no manifest, it goes first."""
-        if self._blobs.exists(job_files.transcript(job_id)):
-            return
-        try:
-            forgotten = job_files.read_manifest(self._blobs, job_id)
-        except BlobMissing:
-            self._blobs.remove(job_files.folder(job_id))
-            _log.info("orphan_removed", job_id=job_id)
-            return
-        self._jobs.create(replace(forgotten, idempotency_key=""))
-        _log.warning("job_restored", job_id=job_id)
 
     def _remove_old_uploads(self) -> None:
         for path in self._blobs.incoming.iterdir():
@@ -145,7 +157,7 @@ class Sweeper:
         """The lock outlives three looks; whoever holds it goes on."""
         with self._store.guarded():
             lock = self._store.key("sweeper")
-            lapses_ms = int(self._pause_s * 3000)
+            lapses_ms = max(_SHORTEST_LOCK_MS, int(self._pause_s * 3000))
             if self._store.client.set(lock, self._name, nx=True, px=lapses_ms):
                 return True
             if self._store.client.get(lock) != self._name:

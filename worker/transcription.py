@@ -11,13 +11,13 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import asdict, replace
 
 from shared import job_files
+from shared.blob_store import BlobMissing
 from shared.errors import CannotDo
 from shared.job import Job, Options, Status
 from shared.ledger import part_step
 from shared.models import Abilities, ModelCard, long_queue_of, queue_of
 from shared.transcript import WindowResult
-from shared.webhook_body import webhook_body
-from worker import parts
+from worker import parts, reuse
 from worker.context import Context
 from worker.engine.audio import DecodeLimits, Decoding, decode
 from worker.engine.engine import Engine
@@ -26,7 +26,7 @@ from worker.engine.spans import SpeechParams
 from worker.engine.vad import detector_for
 from worker.engine.values import DecodingOptions, Hypothesis, Window
 from worker.engine.windows import Cut, cut_windows
-from worker.leases import Held
+from worker.leases import Held, Yielding
 
 _LOOK_S = 0.5
 _VOTERS = 3
@@ -37,6 +37,8 @@ def prepare(held: Held, job: Job, context: Context) -> None:
     began = time.monotonic()
     card = context.card(job.options.model)
     check_abilities(job.options, card.abilities)
+    if _reuse(held, job, card, context):
+        return
     with (
         context.blobs.local(job_files.media(job.id)) as path,
         decode(path, _limits(context), start_s=job.options.start_s, end_s=job.options.end_s) as decoding,
@@ -61,13 +63,15 @@ def transcribe(held: Held, job: Job, context: Context) -> None:
     """A part's windows → results, each kept as soon as it is there; kept ones are not run again."""
     engine, card = context.engine(job.options.model)
     context.ledger.note(held.claim, {"model": _model_used(card)})
-    kept = {result.index: result for result in context.ledger.kept_windows(held.claim)}
     windows = _read_part(held, job, card.abilities, context)
+    kept = _kept(held, job, windows, context)
     todo = [window for window in windows if window.index not in kept]
     for window, hypothesis in _run(engine, job.id, todo, _votes(kept.values()), held):
         result = window_result(window, hypothesis)
-        context.ledger.checkpoint(held.claim, result, window.duration_s)
+        may_go_on = context.ledger.checkpoint(held.claim, result, window.duration_s)
         kept[result.index] = result
+        if not may_go_on and len(kept) < len(windows):
+            raise Yielding()
     rows = [json.loads(kept[index].to_json()) for index in sorted(kept)]
     context.blobs.write(job_files.part_result(job.id, held.claim.step), json.dumps(rows).encode())
     context.ledger.finish_part(held.claim)
@@ -75,21 +79,18 @@ def transcribe(held: Held, job: Job, context: Context) -> None:
 
 def finish(held: Held, job: Job, context: Context) -> None:
     """All parts → one transcript in file time; the job is completed."""
-    results = [result for number in range(job.parts) for result in _part_results(job, number, context)]
+    steps = map(part_step, range(job.parts))
+    results = [result for step in steps for result in _part_results(job.id, step, context)]
     transcript = replace(
         assemble(results, job.media.duration_s or 0.0),
         warnings=job.warnings,
         model=asdict(job.model) if job.model else {"name": job.options.model},
     )
     context.blobs.write(job_files.transcript(job.id), transcript.to_json().encode())
-    context.ledger.end(
-        held.claim,
-        Status.COMPLETED,
-        {"language": asdict(transcript.language)} if transcript.language else {},
-        webhook=webhook_body(job, Status.COMPLETED, public_url=context.settings.public_url),
-        retention_s=context.retention_s(job),
-    )
+    fields = {"language": asdict(transcript.language)} if transcript.language else {}
+    context.endings.end(held.claim, job, Status.COMPLETED, fields)
     _remove_parts(job, context)
+    _remember(job, context)
 
 
 def check_abilities(options: Options, abilities: Abilities) -> None:
@@ -102,6 +103,54 @@ def check_abilities(options: Options, abilities: Abilities) -> None:
         raise CannotDo("The model gives no word timestamps.")
     if options.prompt and not abilities.prompt:
         raise CannotDo("The model takes no prompt.")
+
+
+def _reuse(held: Held, job: Job, card: ModelCard, context: Context) -> bool:
+    """Ends the job with the transcript of an equal one, if there is such a one."""
+    mark = reuse.fingerprint(job, card)
+    if mark is None or not (context.settings.reuse and job.options.reuse):
+        return False
+    found = reuse.find(job, mark, context.jobs, context.blobs)
+    if found is None:
+        return False
+    source, transcript = found
+    context.blobs.write(job_files.transcript(job.id), transcript.to_json().encode())
+    fields = {
+        "reused_from": source.id,
+        "media": asdict(replace(source.media, name=job.media.name)),
+        "model": _model_used(card),
+        "done_s": source.done_s,
+        "total_s": source.total_s or 0.0,
+        "warnings": source.warnings,
+    }
+    language = {"language": asdict(source.language)} if source.language else {}
+    context.endings.end(held.claim, job, Status.COMPLETED, fields | language)
+    return True
+
+
+def _remember(job: Job, context: Context) -> None:
+    """For `_reuse`, as long as the transcript is kept."""
+    mark = reuse.fingerprint(job, context.card(job.options.model)) if context.settings.reuse else None
+    if mark is not None and job.options.reuse:
+        context.jobs.remember_result(job.tenant, mark, job.id, context.endings.retention_s(job))
+
+
+def _kept(held: Held, job: Job, windows: Sequence[Window], context: Context) -> dict[int, WindowResult]:
+    """Windows that earlier attempts finished. A part that was done as a whole when Redis lost its record lies
+    in the blob store; it counts if it is about these very windows."""
+    kept = {result.index: result for result in context.ledger.kept_windows(held.claim)}
+    if kept:
+        return kept
+    try:
+        stored = _part_results(job.id, held.claim.step, context)
+    except BlobMissing:
+        return {}
+    cut = [(window.index, round(window.start_s, 3)) for window in windows]
+    if [(result.index, round(result.start, 3)) for result in stored] != cut:
+        return {}
+    for window, result in zip(windows, stored, strict=True):
+        context.ledger.checkpoint(held.claim, result, window.duration_s)
+    return {result.index: result for result in stored}
 
 
 def _offer(number: int, cuts: Sequence[Cut], held: Held, job: Job, context: Context) -> None:
@@ -169,8 +218,8 @@ def _settle(
             future.cancel()
 
 
-def _part_results(job: Job, number: int, context: Context) -> list[WindowResult]:
-    rows = json.loads(context.blobs.read(job_files.part_result(job.id, part_step(number))))
+def _part_results(job_id: str, step: str, context: Context) -> list[WindowResult]:
+    rows = json.loads(context.blobs.read(job_files.part_result(job_id, step)))
     return [WindowResult.from_json(json.dumps(row)) for row in rows]
 
 

@@ -2,10 +2,12 @@
 -- Takes a waiting or lapsed step. The attempt number is the fence all later calls are checked against.
 local id, step, worker, lease_ms, most = unpack(ARGV)
 local step_key, job_key = key('step', id, step), key('job', id)
-local status = redis.call('HGET', job_key, 'status')
-local held = redis.call('HMGET', step_key, 'state', 'lapses', 'body')
+local record = redis.call('HMGET', job_key, 'status', 'schema', 'attempt')
+local status = record[1]
+local held = redis.call('HMGET', step_key, 'state', 'lapses', 'body', 'queue')
 if not status or not held[1] then return {'gone'} end
-if terminal(status) and string.sub(step, 1, 7) ~= 'deliver' then
+if tonumber(record[2] or 1) > SCHEMA then return {'newer'} end
+if terminal(status) and not is_delivery(step) then
   finish_step(id, step)
   return {'ended'}
 end
@@ -15,12 +17,13 @@ if held[1] == 'leased' and now() < tonumber(held[2]) then return {'taken'} end
 local attempt = redis.call('HINCRBY', step_key, 'attempt', 1)
 local claims = redis.call('HINCRBY', step_key, 'claims', 1)
 redis.call('HSET', step_key, 'state', 'leased', 'worker', worker)
-redis.call('ZREM', key('waiting', redis.call('HGET', step_key, 'queue')), ref(id, step))
+set_out(id, step, held[4], now())
 renew(id, step, lease_ms)
 if status == 'queued' then
   redis.call('HSET', job_key, 'status', 'running', 'started_at', now(), 'attempt', 1, 'stage', 'decoding')
+  begin_owed(id)
   emit(id, 'state', '{"status":"running"}')
-elseif claims > tonumber(redis.call('HGET', job_key, 'attempt')) and not terminal(status) then
+elseif claims > tonumber(record[3]) and not terminal(status) then
   -- One dead worker may have held many steps of a job: that is one more attempt at it, not many.
   redis.call('HSET', job_key, 'attempt', claims)
 end

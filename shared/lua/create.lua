@@ -1,6 +1,21 @@
--- ARGV: id, tenant, queue of the first step, fields (JSON), idempotency key or '', request hash, its TTL ms
+-- ARGV: id, tenant, queue of the first step, fields (JSON), audio ms (as far as known), idempotency key or '',
+--       request hash, its TTL ms, most audio ms the service may owe (0: it was accepted before, take it)
 -- Record, index, first step and idempotency entry come to be together or not at all.
-local id, tenant, queue, fields, idempotency, request_hash, ttl = unpack(ARGV)
+local id, tenant, queue, fields, audio_ms, idempotency, request_hash, ttl, most_ms = unpack(ARGV)
+
+-- A part of the memory is for finishing what was accepted: a store that is full to the brim could end nothing.
+local function is_full()
+  local memory = redis.call('INFO', 'memory')
+  local most = tonumber(string.match(memory, '\nmaxmemory:(%d+)') or 0)
+  return most > 0 and tonumber(string.match(memory, 'used_memory:(%d+)')) > most * 0.9
+end
+
+local function owed()
+  local sum = 0
+  for _, amount in ipairs(redis.call('HVALS', prefix .. 'backlog')) do sum = sum + tonumber(amount) end
+  return sum
+end
+
 -- The client may send a script again when only its answer was lost; the job may be well on its way by then.
 if redis.call('EXISTS', key('job', id)) == 1 then return {'created', id} end
 local idempotency_key = key('idempotency', tenant, idempotency)
@@ -12,15 +27,25 @@ if idempotency ~= '' then
     return {'known', known[1]}
   end
 end
-local created = now()
+if tonumber(most_ms) > 0 then
+  if owed() >= tonumber(most_ms) then return {'backlog', id} end
+  if is_full() then return {'full', id} end
+end
 set_fields(id, fields)
-redis.call('HSET', key('job', id), 'id', id, 'tenant', tenant, 'status', 'queued', 'created_at', created,
-  'attempt', 0, 'done_s', 0, 'parts', 0, 'parts_done', 0)
+-- One that is made again came when it came.
+local created = tonumber(redis.call('HGET', key('job', id), 'created_at') or now())
+redis.call('HSET', key('job', id), 'id', id, 'schema', SCHEMA, 'tenant', tenant, 'status', 'queued',
+  'created_at', created, 'attempt', 0, 'done_s', 0, 'parts', 0, 'parts_done', 0, 'fresh_ms', audio_ms)
+redis.call('SADD', prefix .. 'tenants', tenant)
 redis.call('ZADD', key('jobs', tenant), created, id)
 if idempotency ~= '' then
   redis.call('HSET', idempotency_key, 'id', id, 'request_hash', request_hash)
   redis.call('PEXPIRE', idempotency_key, ttl)
 end
-offer(id, 'prepare', queue, '{}')
+local deadline_ms = redis.call('HGET', key('job', id), 'deadline_ms')
+if deadline_ms then redis.call('ZADD', prefix .. 'deadlines', created + tonumber(deadline_ms), id) end
+redis.call('HINCRBY', prefix .. 'fresh', redis.call('HGET', key('job', id), 'model_name') or '', audio_ms)
+owe(id, tonumber(audio_ms))
+offer(id, 'prepare', queue, '{}', audio_ms)
 emit(id, 'state', '{"status":"queued"}')
 return {'created', id}

@@ -7,4 +7,5 @@ redis.call('RPUSH', key('deliveries', id), entry)
 redis.call('LTRIM', key('deliveries', id), -20, -1)
 redis.call('HSET', key('job', id), 'webhook_status', status)
 finish_step(id, step)
+if redis.call('HGET', key('job', id), 'status') ~= 'expired' then unsaved(id) end
 return 'ok'

@@ -1,14 +1,20 @@
 -- ARGV: queue, capacity, hint ms
--- Takes due steps, in the order of their line, up to what live workers can hold; returns their references to send as hints.
--- A hint that nobody claims comes back by `sweep`.
+-- Takes steps in fair order, up to what live workers can hold; returns their references to send as hints. A hint that
+-- nobody claims comes back by `sweep`.
 local queue, capacity, hint_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local waiting, busy = key('waiting', queue), key('busy', queue)
-local room = capacity - redis.call('ZCARD', busy)
-if room <= 0 then return {} end
 local at = now()
-local due = redis.call('ZRANGEBYSCORE', waiting, '-inf', at, 'LIMIT', 0, room)
-for _, reference in ipairs(due) do
-  redis.call('ZREM', waiting, reference)
-  redis.call('ZADD', busy, at + hint_ms, reference)
+for _, reference in ipairs(redis.call('ZRANGEBYSCORE', key('later', queue), '-inf', at, 'LIMIT', 0, 1000)) do
+  redis.call('ZREM', key('later', queue), reference)
+  local id, step = split(reference)
+  line_up(id, step, queue)
 end
-return due
+local chosen = {}
+for _ = 1, capacity - redis.call('ZCARD', key('busy', queue)) do
+  local tenant = redis.call('ZRANGE', key('lines', queue), 0, 0)[1]
+  if not tenant then break end
+  local reference = redis.call('ZRANGE', key('waiting', queue, tenant), 0, 0)[1]
+  local id, step = split(reference)
+  set_out(id, step, queue, at + hint_ms)
+  table.insert(chosen, reference)
+end
+return chosen

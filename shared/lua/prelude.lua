@@ -1,6 +1,15 @@
 -- Set before every script: names of keys, the clock, and the few acts that scripts share.
--- KEYS[1] is the prefix of all our keys. Instants are milliseconds of Redis TIME, never a worker's clock.
+-- KEYS[1] is the prefix of all our keys. Instants are milliseconds of Redis TIME, never a worker's clock; amounts of
+-- audio that are added up are whole milliseconds, so that they come out even.
 local prefix = KEYS[1]
+
+-- A record of a later schema is left to those who know it.
+local SCHEMA = 1
+
+-- However short, a step takes a slot.
+local LEAST_MS = 1000
+local MINUTE_MS = 60000
+local LAST_PART = 600
 
 local function now()
   local time = redis.call('TIME')
@@ -19,6 +28,14 @@ local function split(reference)
   return string.match(reference, '^([^/]+)/(.+)$')
 end
 
+local function is_delivery(step)
+  return string.sub(step, 1, 7) == 'deliver'
+end
+
+local function part_number(step)
+  return tonumber(string.match(step, '^part%-(%d+)$') or 0)
+end
+
 local function terminal(status)
   return status == 'completed' or status == 'failed' or status == 'canceled' or status == 'expired'
 end
@@ -27,41 +44,130 @@ local function emit(id, kind, body)
   redis.call('XADD', key('events', id), 'MAXLEN', '~', 20000, '*', 'kind', kind, 'body', body)
 end
 
--- Puts a step in line. A level of priority is worth a minute of waiting, so low ones get their turn too. All shifts
--- go back in time: a score in the future means "not before", and only a delayed step has one.
-local function line_up(id, step, queue, delay_ms)
-  local score = now() + tonumber(delay_ms)
-  if tonumber(delay_ms) == 0 and string.sub(step, 1, 7) ~= 'deliver' then
-    local priority = tonumber(redis.call('HGET', key('job', id), 'priority') or 0)
-    score = score - (priority + 10) * 60000
-  end
-  redis.call('ZADD', key('waiting', queue), score, ref(id, step))
+-- The lines. Steps wait in one line for each queue and tenant, the lines of a queue in `lines`, by what each tenant has
+-- been given: milliseconds of audio. Who has been given least is next, which shares as deficit round robin does and needs
+-- no rounds. Steps that may not begin yet are in `later`, those that were sent or are held in `busy`.
+
+-- A job's steps stand where the job came, a part a minute behind the one before it, so that a long file leaves room for
+-- newcomers; a level of priority is worth a minute, so low ones get their turn too.
+local function place(id, step)
+  local record = redis.call('HMGET', key('job', id), 'created_at', 'priority')
+  if is_delivery(step) then return now() end
+  local behind = math.min(part_number(step), LAST_PART) - tonumber(record[2] or 0)
+  return tonumber(record[1]) + behind * MINUTE_MS
 end
 
--- A new step waits in its queue. Offered twice, it stays what it is.
-local function offer(id, step, queue, body)
-  local step_key = key('step', id, step)
-  if redis.call('EXISTS', step_key) == 1 then return false end
-  redis.call('HSET', step_key, 'state', 'waiting', 'queue', queue, 'body', body, 'attempt', 0, 'claims', 0)
-  redis.call('SADD', key('steps', id), step)
-  redis.call('SADD', prefix .. 'queues', queue)
-  line_up(id, step, queue, 0)
+-- Audio of a step that is still to be worked on.
+local function left_ms(id, step)
+  local amounts = redis.call('HMGET', key('step', id, step), 'audio_ms', 'done_ms')
+  return math.max(LEAST_MS, tonumber(amounts[1] or 0) - tonumber(amounts[2] or 0))
+end
+
+local function given(queue, tenant)
+  return tonumber(redis.call('ZSCORE', key('lines', queue), tenant)
+    or redis.call('HGET', key('given', queue), tenant) or 0)
+end
+
+local function give(queue, tenant, amount_ms)
+  if redis.call('ZSCORE', key('lines', queue), tenant) then
+    redis.call('ZINCRBY', key('lines', queue), amount_ms, tenant)
+  else
+    redis.call('HINCRBY', key('given', queue), tenant, amount_ms)
+  end
+end
+
+-- Whose line is empty leaves `lines`; what was given is remembered until nobody waits any more.
+local function close_line(queue, tenant)
+  if redis.call('EXISTS', key('waiting', queue, tenant)) == 1 then return end
+  local had = redis.call('ZSCORE', key('lines', queue), tenant)
+  redis.call('ZREM', key('lines', queue), tenant)
+  redis.call('HDEL', key('waits', queue), tenant)
+  if redis.call('EXISTS', key('lines', queue)) == 0 then
+    redis.call('DEL', key('given', queue))
+  elseif had then
+    redis.call('HSET', key('given', queue), tenant, had)
+  end
+end
+
+-- Who comes, or comes back, starts level with whoever has been given least: nobody saves up turns.
+local function open_line(queue, tenant)
+  if redis.call('ZSCORE', key('lines', queue), tenant) then return end
+  local least = redis.call('ZRANGE', key('lines', queue), 0, 0, 'WITHSCORES')[2]
+  local own = given(queue, tenant)
+  redis.call('ZADD', key('lines', queue), math.max(own, tonumber(least or own)), tenant)
+  redis.call('HDEL', key('given', queue), tenant)
+end
+
+local function line_up(id, step, queue)
+  local tenant = redis.call('HGET', key('job', id), 'tenant')
+  open_line(queue, tenant)
+  redis.call('ZADD', key('waiting', queue, tenant), place(id, step), ref(id, step))
+  redis.call('HINCRBY', key('waits', queue), tenant, left_ms(id, step))
+end
+
+-- Takes the step out of its line, if it stands there.
+local function leave_line(id, step, queue)
+  local tenant = redis.call('HGET', key('job', id), 'tenant')
+  if redis.call('ZREM', key('waiting', queue, tenant), ref(id, step)) == 0 then return false end
+  redis.call('HINCRBY', key('waits', queue), tenant, -left_ms(id, step))
   return true
 end
 
--- Takes the step out of its queue for good or until it is offered again.
+-- From its line to those who work: its tenant has been given what is left of it.
+local function set_out(id, step, queue, until_ms)
+  local tenant = redis.call('HGET', key('job', id), 'tenant')
+  redis.call('ZREM', key('later', queue), ref(id, step))
+  local waited = leave_line(id, step, queue)
+  if redis.call('ZADD', key('busy', queue), until_ms, ref(id, step)) == 1 then
+    give(queue, tenant, left_ms(id, step))
+  end
+  if waited then close_line(queue, tenant) end
+end
+
+-- Back from those who work: what is left of it was not given after all.
+local function come_back(id, step, queue)
+  if redis.call('ZREM', key('busy', queue), ref(id, step)) == 1 then
+    give(queue, redis.call('HGET', key('job', id), 'tenant'), -left_ms(id, step))
+  end
+end
+
+local function come_back_to_line(id, step, queue, delay_ms)
+  come_back(id, step, queue)
+  redis.call('HSET', key('step', id, step), 'state', 'waiting')
+  redis.call('HDEL', key('step', id, step), 'lapses')
+  if tonumber(delay_ms) > 0 then
+    redis.call('ZADD', key('later', queue), now() + tonumber(delay_ms), ref(id, step))
+  else
+    line_up(id, step, queue)
+  end
+end
+
+-- Takes the step out of its queue for good.
 local function unqueue(id, step)
   local queue = redis.call('HGET', key('step', id, step), 'queue')
   if not queue then return end
-  redis.call('ZREM', key('waiting', queue), ref(id, step))
+  redis.call('ZREM', key('later', queue), ref(id, step))
   redis.call('ZREM', key('busy', queue), ref(id, step))
+  if leave_line(id, step, queue) then close_line(queue, redis.call('HGET', key('job', id), 'tenant')) end
+end
+
+-- A new step waits in its queue. Offered twice, it stays what it is.
+local function offer(id, step, queue, body, audio_ms)
+  local step_key = key('step', id, step)
+  if redis.call('EXISTS', step_key) == 1 then return false end
+  redis.call('HSET', step_key, 'state', 'waiting', 'queue', queue, 'body', body, 'attempt', 0, 'claims', 0,
+    'audio_ms', audio_ms)
+  redis.call('SADD', key('steps', id), step)
+  redis.call('SADD', prefix .. 'queues', queue)
+  line_up(id, step, queue)
+  return true
 end
 
 -- The fence: nil when `attempt` still holds the step, else the word its late worker is refused with.
 local function refused(id, step, attempt)
   local status = redis.call('HGET', key('job', id), 'status')
   if not status then return 'gone' end
-  if terminal(status) and string.sub(step, 1, 7) ~= 'deliver' then return 'ended' end
+  if terminal(status) and not is_delivery(step) then return 'ended' end
   local held = redis.call('HMGET', key('step', id, step), 'state', 'attempt')
   if held[1] ~= 'leased' or tonumber(held[2]) ~= tonumber(attempt) then return 'fenced' end
   return nil
@@ -80,12 +186,32 @@ local function finish_step(id, step)
   redis.call('HDEL', key('step', id, step), 'lapses')
 end
 
+-- What the service still owes: audio of jobs that have not ended, by model; and of those nobody has begun.
+local function owe(id, amount_ms)
+  local record = redis.call('HMGET', key('job', id), 'owed_ms', 'model_name')
+  local more = math.max(0, math.floor(amount_ms)) - tonumber(record[1] or 0)
+  redis.call('HSET', key('job', id), 'owed_ms', math.max(0, math.floor(amount_ms)))
+  if more ~= 0 then redis.call('HINCRBY', prefix .. 'backlog', record[2] or '', more) end
+end
+
+local function begin_owed(id)
+  local record = redis.call('HMGET', key('job', id), 'fresh_ms', 'model_name')
+  if not record[1] then return end
+  redis.call('HDEL', key('job', id), 'fresh_ms')
+  redis.call('HINCRBY', prefix .. 'fresh', record[2] or '', -tonumber(record[1]))
+end
+
+local function settle_owed(id)
+  begin_owed(id)
+  owe(id, 0)
+end
+
 -- The last part done and all parts known: the file can be assembled.
 local function offer_finish_when_whole(id)
   local counts = redis.call('HMGET', key('job', id), 'parts', 'parts_done', 'prepared')
   if counts[3] == '1' and tonumber(counts[1] or 0) == tonumber(counts[2] or 0) then
     redis.call('HSET', key('job', id), 'stage', 'finishing')
-    offer(id, 'finish', 'prepare', '{}')
+    offer(id, 'finish', 'prepare', '{}', 0)
   end
 end
 
@@ -93,4 +219,9 @@ local function set_fields(id, json)
   for name, value in pairs(cjson.decode(json)) do
     redis.call('HSET', key('job', id), name, value)
   end
+end
+
+-- Whatever else is known of an ended job is to be written beside its recording: see `saved`.
+local function unsaved(id)
+  redis.call('ZADD', prefix .. 'unsaved', now(), id)
 end

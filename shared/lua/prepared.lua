@@ -5,6 +5,8 @@ if word then return word end
 set_fields(id, fields)
 redis.call('HSET', key('job', id), 'prepared', '1')
 redis.call('HSETNX', key('job', id), 'total_s', 0)
+local amounts = redis.call('HMGET', key('job', id), 'total_s', 'done_s')
+owe(id, (tonumber(amounts[1]) - tonumber(amounts[2])) * 1000)
 finish_step(id, 'prepare')
 offer_finish_when_whole(id)
 return 'ok'

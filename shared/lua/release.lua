@@ -2,10 +2,6 @@
 local id, step, attempt, delay_ms, counts = unpack(ARGV)
 local word = refused(id, step, attempt)
 if word then return word end
-local step_key = key('step', id, step)
-unqueue(id, step)
-redis.call('HSET', step_key, 'state', 'waiting')
-if counts ~= '1' then redis.call('HINCRBY', step_key, 'claims', -1) end
-redis.call('HDEL', step_key, 'lapses')
-line_up(id, step, redis.call('HGET', step_key, 'queue'), delay_ms)
+if counts ~= '1' then redis.call('HINCRBY', key('step', id, step), 'claims', -1) end
+come_back_to_line(id, step, redis.call('HGET', key('step', id, step), 'queue'), delay_ms)
 return 'ok'

@@ -6,15 +6,15 @@ local expired, resent = 0, 0
 for _, reference in ipairs(redis.call('ZRANGEBYSCORE', key('busy', queue), '-inf', at, 'LIMIT', 0, most)) do
   local id, step = split(reference)
   local state = redis.call('HGET', key('step', id, step), 'state')
-  redis.call('ZREM', key('busy', queue), reference)
   if state == 'leased' then
-    redis.call('HSET', key('step', id, step), 'state', 'waiting')
     expired = expired + 1
   elseif state == 'waiting' then
     resent = resent + 1
   end
   if state == 'leased' or state == 'waiting' then
-    line_up(id, step, queue, 0)
+    come_back_to_line(id, step, queue, 0)
+  else
+    redis.call('ZREM', key('busy', queue), reference)
   end
 end
 if expired > 0 then redis.call('HINCRBY', prefix .. 'counters', 'leases_expired', expired) end

@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 
 from api.app import create_app
 from api.parts import EXTENSION, Parts
+from shared.ledger import Ledger
 from shared.redis_store import RedisStore
 from shared.settings import Settings
 from tests.support.recording_queue import RecordingQueue
@@ -44,8 +45,13 @@ def parts(app: Flask) -> Parts:
 
 
 @pytest.fixture
-def worker(parts: Parts) -> WorkerHand:
-    return WorkerHand(parts.ledger, parts.fleet, parts.blobs)
+def ledger(store: RedisStore) -> Ledger:
+    return Ledger(store)
+
+
+@pytest.fixture
+def worker(parts: Parts, ledger: Ledger) -> WorkerHand:
+    return WorkerHand(ledger, parts.fleet, parts.blobs)
 
 
 @pytest.fixture(scope="session")

@@ -3,15 +3,14 @@
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from flask.testing import FlaskClient
 
 from api.parts import Parts
-from api.render import progress
-from shared.job import Delivery, Failure, Job, Options, Status
-from shared.media import Media
+from shared.job import Delivery, Failure
+from shared.ledger import Ledger
 from tests.api.conftest import Submit
 from tests.support.worker_hand import WorkerHand, window
 
@@ -60,21 +59,6 @@ def test_failed_job_names_its_failure(client: FlaskClient, submit: Submit, worke
 
     assert job["status"] == "failed"
     assert job["error"] == {"code": "corrupt_audio", "detail": "The audio is damaged.", "retryable": False}
-
-
-def test_estimate_is_the_pace_so_far_and_null_without_ground() -> None:
-    now = datetime(2026, 1, 1, tzinfo=UTC)
-    fields = {"started_at": now - timedelta(seconds=10), "total_s": 100.0}
-
-    def job(status: Status, **more: object) -> Job:
-        return Job("job_1", "default", status, Options("m"), Media("a", 1, "0"), now, **(fields | more))
-
-    assert progress(job(Status.RUNNING, done_s=25.0), now).eta_s == 30.0
-    assert progress(job(Status.RUNNING, done_s=120.0), now).eta_s == 0.0
-    assert progress(job(Status.RUNNING), now).eta_s is None
-    assert progress(job(Status.RUNNING, done_s=25.0, total_s=None), now).fraction is None
-    assert progress(job(Status.QUEUED, done_s=25.0), now).eta_s is None
-    assert progress(job(Status.CANCELED, done_s=25.0), now).eta_s is None
 
 
 def test_unknown_and_foreign_ids_are_not_told_apart(
@@ -278,14 +262,12 @@ def test_delete_leaves_no_trace(
     assert files() == []
 
 
-def test_deliveries_are_the_webhook_log(
-    client: FlaskClient, submit: Submit, parts: Parts, worker: WorkerHand
-) -> None:
+def test_deliveries_are_the_webhook_log(client: FlaskClient, submit: Submit, ledger: Ledger) -> None:
     job = submit(webhook_url="https://example.org/hook")
     assert client.get(job["links"]["deliveries"]).json == {"deliveries": []}
     client.post(job["links"]["cancel"])
-    claim = parts.ledger.claim(job["id"], "deliver-0", "hand")
-    parts.ledger.delivered(claim, Delivery(1, datetime.now(UTC), 200, 0.02, answer="ok"), "delivered")
+    claim = ledger.claim(job["id"], "deliver-0", "hand")
+    ledger.delivered(claim, Delivery(1, datetime.now(UTC), 200, 0.02, answer="ok"), "delivered")
 
     (row,) = client.get(job["links"]["deliveries"]).json["deliveries"]
 

@@ -55,7 +55,7 @@ def test_form_becomes_a_job_with_its_bytes_manifest_and_record(
     assert answer.headers["Location"] == f"/v1/jobs/{job['id']}" == job["links"]["self"]
     assert answer.headers["Retry-After"] == "2"
     assert job["status"] == "queued"
-    assert job["queue"] == {"position": 0, "ahead_s": None}
+    assert job["queue"] == {"position": 0, "ahead_s": 0.0}
     assert job["media"]["sha256"] == hashlib.sha256(recording).hexdigest()
     assert (job["media"]["name"], job["media"]["size_bytes"]) == ("talk.wav", len(recording))
     assert (job["options"]["language"], job["metadata"]) == ("en", {"order": "7"})

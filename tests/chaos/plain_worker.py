@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from shared import log
 from shared.models import Abilities, ModelCard, ModelSource
 from shared.settings import Settings, load
 from worker import app
@@ -75,7 +76,9 @@ def main() -> None:
     def load_model(source: ModelSource, settings: Settings) -> SpellingRunner:
         return SpellingRunner(source.name, pace)
 
-    worker = app.build(load(), load_model)
+    settings = load()
+    log.configure(settings.log_level)
+    worker = app.build(settings, load_model)
     try:
         app.run(worker)
     finally:

@@ -9,7 +9,7 @@ import pytest
 
 from shared.errors import IdempotencyMismatch, NotFound
 from shared.job import Delivery, Job, Options, Status
-from shared.job_store import Filters, JobStore, NewJob
+from shared.job_store import Ahead, Filters, JobStore, NewJob
 from shared.ledger import PREPARE, Ledger, part_step
 from shared.redis_store import RedisStore
 from shared.transcript import WindowResult
@@ -204,13 +204,26 @@ def test_a_list_holds_what_its_filters_ask_for(
     assert [job.id for job in jobs.page("default", filters).jobs] == expected
 
 
-def test_position_counts_the_files_that_go_before(jobs: JobStore, ledger: Ledger, store: RedisStore) -> None:
-    submit(store, "job_a")
-    submit(store, "job_b", priority=5)
+def test_files_and_audio_that_go_before_are_told(jobs: JobStore, ledger: Ledger, store: RedisStore) -> None:
+    submit(store, "job_a", audio_s=30)
+    submit(store, "job_b", audio_s=60, priority=5)
+    assert [jobs.ahead(job_id) for job_id in ("job_b", "job_a")] == [Ahead(0, 0, 60), Ahead(1, 45, 30)]
 
-    assert [jobs.position(jobs.get(job_id)) for job_id in ("job_b", "job_a")] == [0, 1]
     ledger.claim("job_b", PREPARE, "w")
-    assert [jobs.position(jobs.get(job_id)) for job_id in ("job_b", "job_a")] == [None, 0]
+
+    assert [jobs.ahead(job_id) for job_id in ("job_b", "job_a")] == [Ahead(0, 30, 60), Ahead(0, 60, 30)]
+    assert jobs.owed_s() == 90
+
+
+def test_others_get_their_fair_share_before_a_job(jobs: JobStore, store: RedisStore) -> None:
+    for number in range(10):
+        submit(store, f"job_a{number}", tenant="ama", audio_s=10)
+    for number in range(3):
+        submit(store, f"job_k{number}", tenant="kofi", audio_s=10)
+
+    assert [jobs.ahead(f"job_k{number}").files for number in range(3)] == [1, 3, 5]
+    assert [jobs.ahead(f"job_a{number}").files for number in range(5)] == [1, 3, 5, 6, 7]
+    assert jobs.ahead("job_a9") == Ahead(12, 120, 10)
 
 
 class Waiter:

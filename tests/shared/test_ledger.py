@@ -339,7 +339,7 @@ def test_a_webhook_put_off_is_not_sent_before_its_time(
     ledger.redeliver(claim, Delivery(1, NOW, 500, 0.1), delay_s=60)
 
     assert ledger.dispatch(DELIVER_QUEUE, 4, hint_s=20) == ()
-    store.client.zincrby(store.key("waiting", DELIVER_QUEUE), -60_000, "job_1/deliver-0")
+    store.client.zincrby(store.key("later", DELIVER_QUEUE), -60_000, "job_1/deliver-0")
     assert ledger.dispatch(DELIVER_QUEUE, 4, hint_s=20) == (Hint("job_1", "deliver-0"),)
     assert ledger.tries(claimed(ledger, "deliver-0")) == 1
 
@@ -350,7 +350,7 @@ def test_a_step_put_off_is_not_sent_before_its_time(ledger: Ledger, store: Redis
     ledger.try_again(claimed(ledger, PREPARE), delay_s=60)
 
     assert ledger.dispatch(PREPARE_QUEUE, 4, hint_s=20) == ()
-    store.client.zincrby(store.key("waiting", PREPARE_QUEUE), -60_000, "job_1/prepare")
+    store.client.zincrby(store.key("later", PREPARE_QUEUE), -60_000, "job_1/prepare")
     assert ledger.dispatch(PREPARE_QUEUE, 4, hint_s=20) == (Hint("job_1", PREPARE),)
 
 

@@ -15,10 +15,16 @@ def media(size_bytes: int = 10) -> Media:
     return Media("speech.wav", size_bytes, "0" * 64)
 
 
-def submit(store: RedisStore, job_id: str = "job_1", **options: object) -> Job:
-    job, _ = JobStore(store).create(
-        NewJob(job_id, "default", Options(**({"model": "m"} | options)), media())  # type: ignore[arg-type]
-    )
+def submit(
+    store: RedisStore,
+    job_id: str = "job_1",
+    *,
+    tenant: str = "default",
+    audio_s: float = 0.0,
+    **options: object,
+) -> Job:
+    asked = Options(**({"model": "m"} | options))  # type: ignore[arg-type]
+    job, _ = JobStore(store).create(NewJob(job_id, tenant, asked, media(), audio_s=audio_s))
     return job
 
 

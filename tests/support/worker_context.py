@@ -8,9 +8,11 @@ import numpy as np
 
 from shared import job_files
 from shared.blob_store import BlobStore
+from shared.endings import Endings
 from shared.fleet import Fleet
 from shared.job_store import JobStore
 from shared.ledger import PREPARE, Ledger, part_step
+from shared.outcomes import Outcomes
 from shared.redis_store import RedisStore
 from shared.settings import Settings
 from shared.task_queue import Dispatcher
@@ -37,14 +39,16 @@ def worker_context(
     """`runner` is the one model it serves, under the name MODEL."""
     runner = runner or ScriptedRunner()
     ledger, fleet = Ledger(store, settings.lease_s), Fleet(store)
+    blobs = BlobStore(settings.blob_url)
     engine, leases = Engine(runner, settings.batch_size), Leases(ledger, settings.lease_s)
     try:
         yield Context(
             name=name,
             settings=settings,
-            blobs=BlobStore(settings.blob_url),
+            blobs=blobs,
             jobs=JobStore(store),
             ledger=ledger,
+            endings=Endings(ledger, Outcomes(store, blobs), settings),
             fleet=fleet,
             dispatcher=Dispatcher(ledger, fleet, RecordingQueue(), settings.hint_s),
             leases=leases,

@@ -84,7 +84,7 @@ def test_a_webhook_that_is_refused_is_put_off(make: MakeContext, store: RedisSto
         assert (row.attempt, row.status, row.answer) == (1, 500, "oops")
         assert context.ledger.dispatch(DELIVER_QUEUE, 4, hint_s=20) == ()
         # A fifth more than the pause at most.
-        store.client.zincrby(store.key("waiting", DELIVER_QUEUE), -120_000, f"job_1/{STEP}")
+        store.client.zincrby(store.key("later", DELIVER_QUEUE), -120_000, f"job_1/{STEP}")
         assert context.ledger.dispatch(DELIVER_QUEUE, 4, hint_s=20) == (Hint("job_1", STEP),)
 
 

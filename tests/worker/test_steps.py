@@ -40,7 +40,7 @@ def claims(store: RedisStore, step: str) -> int:
 
 def due_in_s(store: RedisStore, queue: str, step: str) -> float:
     seconds, microseconds = store.client.time()
-    score = store.client.zscore(store.key("waiting", queue), f"job_1/{step}")
+    score = store.client.zscore(store.key("later", queue), f"job_1/{step}")
     return float(score) / 1000 - (seconds + microseconds / 1_000_000)
 
 
@@ -160,7 +160,7 @@ def test_a_worker_that_drains_hands_its_part_back_and_the_next_does_no_window_ag
         step = submit_part(context, store, [1.0] * 4)
         perform("job_1", step, context)
         assert [result.index for result in context.jobs.windows("job_1")] == [0]
-        assert due_in_s(store, queue_of(MODEL), step) < 0
+        assert [hint.step for hint in context.ledger.dispatch(queue_of(MODEL), 9, hint_s=20)] == [step]
 
     runner = ScriptedRunner()
     with worker_context(settings, store, runner, "worker-2") as context:

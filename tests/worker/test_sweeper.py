@@ -3,28 +3,34 @@
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from shared import job_files
 from shared.blob_store import BlobStore
+from shared.endings import Endings
 from shared.errors import NotFound
 from shared.fleet import Fleet, WorkerState
 from shared.job import Options, Status
 from shared.job_store import JobStore, NewJob
-from shared.ledger import PREPARE, PREPARE_QUEUE, Hint, Ledger
+from shared.ledger import PREPARE, PREPARE_QUEUE, Fenced, Hint, Ledger
+from shared.outcomes import Outcomes
+from shared.rebuild import Rebuild
 from shared.redis_store import RedisStore
 from shared.settings import Settings
 from shared.task_queue import Dispatcher
 from tests.support.jobs import lapse_hint, lapse_lease, media, submit
 from tests.support.recording_queue import RecordingQueue
 from tests.support.waiting import wait_until
-from worker.sweeper import INCOMING_S, TOMBSTONE_S, Sweeper
+from tests.support.worker_context import worker_context
+from worker.sweeper import INCOMING_S, Sweeper
 
 pytestmark = pytest.mark.redis
 
 PAUSE_S = 0.02
+DAY_S = 86_400.0
 
 Make = Callable[..., Sweeper]
 
@@ -53,22 +59,36 @@ def tasks(store: RedisStore) -> RecordingQueue:
 
 @pytest.fixture
 def make(
-    store: RedisStore, ledger: Ledger, jobs: JobStore, blobs: BlobStore, tasks: RecordingQueue
+    settings: Settings,
+    store: RedisStore,
+    ledger: Ledger,
+    jobs: JobStore,
+    blobs: BlobStore,
+    tasks: RecordingQueue,
 ) -> Iterator[Make]:
     """Makes sweepers, and closes those that were started."""
     started: list[Sweeper] = []
+    hurried = settings.model_copy(update={"sweep_s": PAUSE_S})
 
     def sweeper(name: str = "w-1", *, is_started: bool = False, blobs: BlobStore = blobs) -> Sweeper:
-        dispatcher = Dispatcher(ledger, Fleet(store), tasks)
-        made = Sweeper(name, store, ledger, jobs, blobs, dispatcher, PAUSE_S)
+        outcomes = Outcomes(store, blobs)
+        parts = replace(
+            context,
+            name=name,
+            blobs=blobs,
+            endings=Endings(ledger, outcomes, hurried),
+            dispatcher=Dispatcher(ledger, Fleet(store), tasks),
+        )
+        made = Sweeper(parts, store, outcomes, Rebuild(store, jobs, blobs, DAY_S))
         if is_started:
             made.start()
             started.append(made)
         return made
 
-    yield sweeper
-    for made in started:
-        made.close()
+    with worker_context(hurried, store) as context:
+        yield sweeper
+        for made in started:
+            made.close()
 
 
 def end(store: RedisStore, blobs: BlobStore, job_id: str = "job_1") -> None:
@@ -82,6 +102,7 @@ def end(store: RedisStore, blobs: BlobStore, job_id: str = "job_1") -> None:
 
 def fall_due(store: RedisStore, job_id: str) -> None:
     store.client.zadd(store.key("expiry"), {job_id: 1}, xx=True)
+    store.client.hset(store.key("job", job_id), "expires_at", 1)
 
 
 def make_old(path: Path) -> None:
@@ -130,7 +151,7 @@ def test_an_old_job_loses_its_bytes_then_says_so_then_is_forgotten(
     sweeper.sweep()
     assert jobs.get("job_1").status is Status.EXPIRED
     left_s = store.client.zscore(store.key("expiry"), "job_1") / 1000 - time.time()
-    assert left_s == pytest.approx(TOMBSTONE_S, abs=60)
+    assert left_s == pytest.approx(7 * DAY_S, abs=60)
 
     fall_due(store, "job_1")
     sweeper.sweep()
@@ -150,6 +171,61 @@ def test_an_ended_job_stays_until_its_time(
 
     assert jobs.get("job_1").status is Status.CANCELED
     assert blobs.exists(job_files.media("job_1"))
+
+
+def test_a_recording_may_go_before_its_result(
+    make: Make, store: RedisStore, jobs: JobStore, ledger: Ledger, blobs: BlobStore
+) -> None:
+    submit(store)
+    blobs.write(job_files.media("job_1"), b"sound")
+    blobs.write(job_files.transcript("job_1"), b"{}")
+    claim = ledger.claim("job_1", PREPARE, "w")
+    ledger.end(claim, Status.COMPLETED, {}, webhook=None, retention_s=DAY_S, media_retention_s=0)
+
+    make().sweep()
+
+    assert jobs.get("job_1").status is Status.COMPLETED
+    assert not blobs.exists(job_files.media("job_1"))
+    assert blobs.exists(job_files.transcript("job_1"))
+    assert jobs.due_for_expiry() == ()
+
+
+def test_a_job_past_its_deadline_fails_whatever_it_is_at(
+    make: Make, store: RedisStore, jobs: JobStore, ledger: Ledger
+) -> None:
+    for job_id in ("job_waits", "job_runs", "job_in_time", "job_ended"):
+        submit(store, job_id, deadline_s=3600, webhook_url="https://example.org/hook")
+    claim = ledger.claim("job_runs", PREPARE, "w")
+    assert ledger.cancel("job_ended", webhook=None, retention_s=60)
+    for job_id in ("job_waits", "job_runs", "job_ended"):
+        store.client.zadd(store.key("deadlines"), {job_id: 1}, xx=True)
+
+    make().sweep()
+
+    codes = {
+        job_id: failure.code
+        for job_id in ("job_waits", "job_runs")
+        if (failure := jobs.get(job_id).failure) is not None
+    }
+    assert codes == dict.fromkeys(("job_waits", "job_runs"), "deadline_exceeded")
+    assert jobs.get("job_in_time").status is Status.QUEUED
+    assert jobs.get("job_ended").status is Status.CANCELED
+    assert b"deadline_exceeded" in ledger.claim("job_waits", "deliver-0", "w").body.encode()
+    with pytest.raises(Fenced, match="ended"):
+        ledger.beat(claim)
+
+
+def test_an_outcome_that_nobody_saved_is_saved(
+    make: Make, store: RedisStore, blobs: BlobStore, ledger: Ledger
+) -> None:
+    submit(store)
+    job_files.write_manifest(blobs, NewJob("job_1", "default", Options("m"), media()))
+    ledger.cancel("job_1", webhook=None, retention_s=DAY_S)
+
+    make().sweep()
+
+    assert blobs.exists(job_files.outcome("job_1"))
+    assert not store.client.exists(store.key("unsaved"))
 
 
 def test_many_old_jobs_go_in_a_few_looks(
@@ -180,44 +256,6 @@ def test_young_bytes_may_still_become_a_job(make: Make, blobs: BlobStore) -> Non
     make().sweep()
 
     assert blobs.folders("jobs") == ("job_1",)
-
-
-def test_a_job_that_redis_forgot_is_made_again(
-    make: Make, store: RedisStore, jobs: JobStore, blobs: BlobStore
-) -> None:
-    blobs.write(job_files.media("job_1"), b"sound")
-    forgotten = NewJob("job_1", "default", Options("m", language="tw"), media(), idempotency_key="k")
-    job_files.write_manifest(blobs, forgotten)
-    make_old(folder(blobs, "job_1"))
-
-    make().sweep()
-
-    job = jobs.get("job_1")
-    assert (job.status, job.options, job.media) == (Status.QUEUED, forgotten.options, forgotten.media)
-    assert blobs.exists(job_files.media("job_1"))
-
-
-def test_a_manifest_just_written_is_left_to_its_submit(make: Make, jobs: JobStore, blobs: BlobStore) -> None:
-    job_files.write_manifest(blobs, NewJob("job_1", "default", Options("m"), media()))
-
-    make().sweep()
-
-    with pytest.raises(NotFound):
-        jobs.get("job_1")
-
-
-def test_a_forgotten_job_that_had_ended_is_not_done_again(
-    make: Make, jobs: JobStore, blobs: BlobStore
-) -> None:
-    job_files.write_manifest(blobs, NewJob("job_1", "default", Options("m"), media()))
-    blobs.write(job_files.transcript("job_1"), b"{}")
-    make_old(folder(blobs, "job_1"))
-
-    make().sweep()
-
-    with pytest.raises(NotFound):
-        jobs.get("job_1")
-    assert blobs.exists(job_files.transcript("job_1"))
 
 
 def test_bytes_of_a_known_job_stay_however_old(make: Make, store: RedisStore, blobs: BlobStore) -> None:

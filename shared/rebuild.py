@@ -1,0 +1,142 @@
+"""Records that Redis lost are made again from what lies beside the recordings.
+
+Redis may come back empty (`FLUSHALL`, a lost volume) or old (a copy from yesterday). Whoever looks tells by
+a mark in Redis that holds the run id of the server for which all records were compared with the blob store.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from shared import job_files
+from shared.blob_store import BlobMissing, BlobStore
+from shared.errors import Rebuilding
+from shared.job import Status
+from shared.job_store import JobStore, NewJob
+from shared.log import get_logger
+from shared.outcomes import Outcomes
+from shared.redis_store import RedisStore
+
+_RETRY_S = 5.0
+_CHUNK = 500
+_LOCK_S = 60
+
+_log = get_logger()
+
+
+class Rebuild:
+    """`idempotency_s` is how long an Idempotency-Key is remembered."""
+
+    def __init__(self, store: RedisStore, jobs: JobStore, blobs: BlobStore, idempotency_s: float) -> None:
+        self._store = store
+        self._jobs = jobs
+        self._blobs = blobs
+        self._idempotency_s = idempotency_s
+        self._outcomes = Outcomes(store, blobs)
+
+    def is_whole(self) -> bool:
+        """Whether Redis holds what it should, as far as anybody has looked since it started."""
+        with self._store.guarded():
+            return bool(self._store.client.get(self._store.key("whole")) == self._run_id())
+
+    def require_whole(self) -> None:
+        """Raises Rebuilding."""
+        if not self.is_whole():
+            raise Rebuilding(retry_after_s=_RETRY_S)
+
+    def look(self) -> bool:
+        """Makes records again if that is due. False while somebody else is at it."""
+        run_id = self._run_id()
+        if self.is_whole():
+            return True
+        with self._store.guarded():
+            lock = self._store.key("rebuilding")
+            if not self._store.client.set(lock, run_id, nx=True, ex=_LOCK_S):
+                return False
+            try:
+                self._make_whole()
+                self._store.client.set(self._store.key("whole"), run_id)
+            finally:
+                self._store.client.delete(lock)
+        return True
+
+    def restore(self, job_id: str, *, is_forgotten: bool = True) -> bool:
+        """Makes one record again; False when there is nothing to make it from.
+
+        Manifests are written after their records, so what has one was a job. A deleted one has none: that
+        goes first.
+        """
+        try:
+            accepted = job_files.read_manifest(self._blobs, job_id)
+        except BlobMissing:
+            return False
+        if self._outcomes.restore(job_id):
+            _log.warning("outcome_restored", job_id=job_id)
+        elif is_forgotten:
+            self._accept_again(accepted)
+            _log.warning("job_restored", job_id=job_id)
+        return True
+
+    def _make_whole(self) -> None:
+        began = time.monotonic()
+        self._blobs.require()
+        known = self._blobs.folders("jobs")
+        for chunk in _chunks(known):
+            for job_id, status in zip(chunk, self._statuses(chunk), strict=True):
+                if status is None or not Status(status).is_terminal:
+                    self.restore(job_id, is_forgotten=status is None)
+        self._forget_deleted(set(known))
+        if known:
+            _log.info("records_compared", jobs=len(known), seconds=round(time.monotonic() - began, 3))
+
+    def _accept_again(self, accepted: NewJob) -> None:
+        age_s = (datetime.now(UTC) - accepted.accepted_at).total_seconds()
+        left_s = max(0.0, self._idempotency_s - age_s)
+        keyed = accepted if left_s else replace(accepted, idempotency_key="")
+        if not self._jobs.create_again(keyed, left_s):
+            # Its key leads to another job: both were accepted, so both must be there.
+            self._jobs.create_again(replace(accepted, idempotency_key=""), 0.0)
+
+    def _forget_deleted(self, known: set[str]) -> None:
+        """An old copy remembers jobs that were deleted since: without their recording they could only fail.
+
+        A recording is there before its record, so a job without one is no newcomer.
+        """
+        if not known:
+            return
+        for chunk in _chunks([job_id for job_id in self._recorded() if job_id not in known]):
+            for job_id, status in zip(chunk, self._statuses(chunk), strict=True):
+                is_open = status is not None and not Status(status).is_terminal
+                if is_open and not self._blobs.exists(job_files.media(job_id)):
+                    self._jobs.delete(job_id)
+                    _log.warning("deleted_job_forgotten", job_id=job_id)
+
+    def _recorded(self) -> Iterator[str]:
+        with self._store.guarded():
+            for tenant in sorted(self._store.client.smembers(self._store.key("tenants"))):
+                for job_id, _ in self._store.client.zscan_iter(self._store.key("jobs", tenant)):
+                    yield job_id
+
+    def _statuses(self, job_ids: Sequence[str]) -> list[str | None]:
+        with self._store.guarded():
+            pipe = self._store.client.pipeline(transaction=False)
+            for job_id in job_ids:
+                pipe.hget(self._store.key("job", job_id), "status")
+            statuses: list[str | None] = pipe.execute()
+        return statuses
+
+    def _run_id(self) -> str:
+        with self._store.guarded():
+            return str(self._store.client.info("server")["run_id"])
+
+
+def _chunks(job_ids: Iterable[str]) -> Iterator[Sequence[str]]:
+    chunk: list[str] = []
+    for job_id in job_ids:
+        chunk.append(job_id)
+        if len(chunk) == _CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

@@ -1,0 +1,199 @@
+"""The closed list of error codes, each produced: what the API answers with. How jobs fail is in
+`test_every_failure.py`; a code that is in neither fails here."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from werkzeug.test import TestResponse
+
+from api.problems import all_errors
+from shared import job_files
+from shared.errors import JobError, ServiceError
+from shared.job import Status
+from shared.ledger import FINISH, PREPARE, part_step
+from shared.redis_store import RedisStore
+from shared.settings import Settings
+from tests.support.codes import Doors, Table, below, check_problem, opened, sound
+from tests.support.worker_context import MODEL
+from tests.support.worker_hand import WorkerHand
+from tests.test_every_failure import FAILURES, PUT_OFF
+
+pytestmark = pytest.mark.redis
+
+ANSWERS: Table[TestResponse] = Table()
+"""Each case gives the answer that names the code."""
+
+LARGEST = 1024
+BEYOND_ANY_DISK = 2**60
+
+
+@pytest.fixture
+def doors(code: str, settings: Settings, store: RedisStore) -> Iterator[Doors]:
+    with opened(settings, store, ANSWERS[code]) as doors:
+        yield doors
+
+
+def post(doors: Doors, query: str = "", body: bytes = b"sound", **more: Any) -> TestResponse:
+    """A recording as the body, options in the query."""
+    return doors.client.post(f"/v1/jobs?{query}", **({"data": body, "content_type": "audio/wav"} | more))
+
+
+def post_declared(doors: Doors, length: int, body: bytes = b"") -> TestResponse:
+    """A body that is announced with another length than its own."""
+    return post(doors, body=body, environ_overrides={"CONTENT_LENGTH": str(length)})
+
+
+@ANSWERS.produces("invalid_request")
+def a_file_without_a_byte(doors: Doors) -> TestResponse:
+    return post_declared(doors, 0)
+
+
+@ANSWERS.produces("invalid_option")
+def a_priority_there_is_not(doors: Doors) -> TestResponse:
+    return post(doors, "priority=99")
+
+
+@ANSWERS.produces("unknown_model")
+def a_model_that_is_not_offered(doors: Doors) -> TestResponse:
+    return post(doors, "model=large")
+
+
+@ANSWERS.produces("unsupported_option")
+def a_language_no_live_worker_knows(doors: Doors) -> TestResponse:
+    WorkerHand(doors.parts.ledger, doors.parts.fleet, doors.parts.blobs, MODEL).come_up(("en",))
+    return post(doors, "language=tw")
+
+
+@ANSWERS.produces("not_found")
+def a_job_that_never_was(doors: Doors) -> TestResponse:
+    return doors.get("job_x")
+
+
+@ANSWERS.produces("method_not_allowed")
+def a_method_the_address_does_not_take(doors: Doors) -> TestResponse:
+    return doors.client.put("/v1/jobs")
+
+
+@ANSWERS.produces("not_acceptable")
+def a_transcript_as_a_picture(doors: Doors) -> TestResponse:
+    return doors.get(doors.submit(), "/transcript", Accept="image/png")
+
+
+@ANSWERS.produces("not_ready")
+def a_transcript_before_the_end(doors: Doors) -> TestResponse:
+    return doors.get(doors.submit(), "/transcript")
+
+
+@ANSWERS.produces("no_transcript")
+def a_transcript_of_a_failed_job(doors: Doors) -> TestResponse:
+    return doors.get(doors.work(doors.submit(b"no sound"), PREPARE), "/transcript")
+
+
+@ANSWERS.produces("job_ended")
+def a_failed_job_to_be_canceled(doors: Doors) -> TestResponse:
+    job_id = doors.work(doors.submit(b"no sound"), PREPARE)
+    return doors.client.post(f"/v1/jobs/{job_id}/cancel")
+
+
+@ANSWERS.produces("idempotency_mismatch")
+def a_key_for_two_recordings(doors: Doors) -> TestResponse:
+    key = {"Idempotency-Key": "k1"}
+    assert post(doors, headers=key).status_code == 202
+    return post(doors, body=b"another sound", headers=key)
+
+
+@ANSWERS.produces("expired")
+def a_transcript_after_its_time(doors: Doors) -> TestResponse:
+    job_id = doors.submit()
+    assert doors.client.post(f"/v1/jobs/{job_id}/cancel").status_code == 200
+    doors.parts.blobs.remove(job_files.folder(job_id))
+    doors.parts.jobs.expire(job_id, tombstone_s=60)
+    assert doors.job(job_id)["status"] == Status.EXPIRED
+    return doors.get(job_id, "/transcript")
+
+
+@ANSWERS.produces("length_required")
+def a_body_without_length_or_end(doors: Doors) -> TestResponse:
+    return post(doors, body=b"")
+
+
+@ANSWERS.produces("too_large", max_upload_bytes=LARGEST)
+def a_byte_more_than_is_taken(doors: Doors) -> TestResponse:
+    assert post(doors, body=bytes(LARGEST)).status_code == 202
+    return post(doors, body=bytes(LARGEST + 1))
+
+
+@ANSWERS.produces("unsupported_media_type")
+def a_form_that_can_hold_no_file(doors: Doors) -> TestResponse:
+    return post(doors, content_type="application/x-www-form-urlencoded")
+
+
+@ANSWERS.produces("incomplete_upload")
+def a_client_that_goes_away(doors: Doors) -> TestResponse:
+    return post_declared(doors, 99, b"sound")
+
+
+@ANSWERS.produces("url_ingest_unavailable")
+def an_address_instead_of_a_recording(doors: Doors) -> TestResponse:
+    return doors.client.post("/v1/jobs", json={"audio_url": "https://example.org/a.mp3"})
+
+
+@ANSWERS.produces("internal")
+def a_transcript_nobody_can_read(doors: Doors) -> TestResponse:
+    """As a mistake of ours would leave it."""
+    job_id = doors.work(doors.submit(sound()), PREPARE, part_step(0), FINISH)
+    assert doors.job(job_id)["status"] == Status.COMPLETED
+    doors.parts.blobs.write(job_files.transcript(job_id), b"{")
+    return doors.get(job_id, "/transcript")
+
+
+@ANSWERS.produces("unavailable", api_threads=4)
+def more_followers_than_threads(doors: Doors) -> TestResponse:
+    job_id = doors.submit()
+    with ExitStack() as followers:
+        for _ in range(doors.settings.api_threads):
+            answer = doors.get(job_id, "/events")
+            followers.enter_context(answer)
+            if answer.status_code != 200:
+                break
+        return answer
+
+
+@ANSWERS.produces("store_unavailable", redis_url="unix:///nowhere/redis.sock")
+def a_job_store_that_is_away(doors: Doors) -> TestResponse:
+    return post(doors)
+
+
+@ANSWERS.produces("storage_full", max_upload_bytes=BEYOND_ANY_DISK)
+def a_recording_there_is_no_room_for(doors: Doors) -> TestResponse:
+    return post_declared(doors, BEYOND_ANY_DISK)
+
+
+@ANSWERS.produces("storage_unavailable")
+def a_file_store_that_takes_nothing(doors: Doors) -> TestResponse:
+    shutil.rmtree(doors.parts.blobs.incoming)
+    return post(doors)
+
+
+@pytest.mark.parametrize("code", ANSWERS)
+def test_an_answer_is_a_problem_with_its_code(doors: Doors, code: str) -> None:
+    answer = ANSWERS[code].act(doors)
+
+    check_problem(answer, code)
+
+
+def test_every_code_of_the_tree_has_its_case() -> None:
+    kinds: list[type[ServiceError]] = [ServiceError, *all_errors()]
+
+    assert set(FAILURES) == {kind.code for kind in kinds if issubclass(kind, JobError)}
+    assert set(ANSWERS) | set(PUT_OFF) == {kind.code for kind in kinds if not issubclass(kind, JobError)}
+
+
+def test_nobody_makes_up_a_code_outside_of_the_tree() -> None:
+    """Modules may have errors of their own below ours, but with codes of the list."""
+    listed = {ServiceError.code, *(kind.code for kind in all_errors())}
+
+    assert {kind.code for kind in below(ServiceError)} <= listed
