@@ -89,7 +89,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def enqueue_req(self, conn: Any) -> None:
         """For a connection that is new or has something to read."""
         if lane := _look(conn):
-            done = self._long.get(lane, self.tpool).submit(self.handle, conn)
+            threads: Any = self._long.get(lane, self.tpool)
+            done = threads.submit(self.handle, conn)
             done.add_done_callback(partial(self.method_queue.defer, self.finish_request, conn))
         else:
             self._wait_for_more(conn)

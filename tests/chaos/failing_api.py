@@ -4,6 +4,7 @@ met. Served by gunicorn in tests: `tests.chaos.failing_api:dies_before_hint()`."
 import os
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 from celery.signals import before_task_publish
 from flask import Flask, Response, request
@@ -27,11 +28,11 @@ class DeadlyQueue:
 
 
 class FreezingBlobs(BlobStore):
-    """Redis stands still from when a job's manifest is written."""
+    """Redis stands still from when a recording is in its place."""
 
-    def write(self, name: str, content: bytes) -> None:
-        super().write(name, content)
-        if name.endswith("/manifest.json"):
+    def adopt(self, name: str, path: Path) -> None:
+        super().adopt(name, path)
+        if name.endswith("/media"):
             _freeze_redis()
 
 
@@ -54,7 +55,7 @@ def dies_before_answer() -> Flask:
 
 
 def freezes_before_record() -> Flask:
-    """Recording and manifest lie there, and the record is asked for."""
+    """The recording lies there, and its record is about to be made."""
     app = create_app()
     parts: Parts = app.extensions[EXTENSION]
     app.extensions[EXTENSION] = replace(parts, blobs=FreezingBlobs(parts.settings.blob_url))

@@ -19,6 +19,7 @@ import pytest
 
 from shared.redis_store import RedisStore
 from tests.chaos.api_process import ApiProcess
+from tests.chaos.scene import say
 from tests.chaos.slow_clients import SLOW, slow_clients, slow_reader
 from tests.chaos.under_fire import (
     JOBS,
@@ -28,8 +29,8 @@ from tests.chaos.under_fire import (
     ended,
     http,
     listed,
-    noise,
     redis_on_disk,
+    sound,
     submit,
 )
 from tests.support.waiting import wait_until
@@ -60,10 +61,10 @@ def fire(redis_url: str, store: RedisStore, tmp_path: Path) -> UnderFire:
 
 def test_who_hangs_up_in_the_middle_leaves_nothing(fire: UnderFire) -> None:
     """Row 19: reset at a random byte."""
-    print(f"seed {SEED}")
+    say(f"seed {SEED}")
     chance = random.Random(SEED)
     with fire.api() as api, http(api) as client:
-        submit(client, noise(0, 0.1))
+        submit(client, sound(0, 0.1))
         wait_until(lambda: connections(api) <= 1)
         files, handles = fire.files(), open_files(api)
         for _ in range(40):
@@ -90,11 +91,11 @@ def test_a_hundred_slow_clients_hinder_nobody(fire: UnderFire, kind: str) -> Non
         files = fire.files()
         kinds = SLOW.get(kind)
         if kinds is None:
-            job = submit(client, noise(0, 300)).json()
+            job = submit(client, sound(0, 300)).json()
             files, kinds = fire.files(), (slow_reader(job["links"]["audio"]),)
         with slow_clients(api.address, 100, *kinds):
             times = [seconds for number in range(8) for seconds in behave(api, number)]
-            print(f"{kind}: p95 of {len(times)} answers {quantiles(times, n=20)[-1]:.3f} s")
+            say(f"{kind}: p95 of {len(times)} answers {quantiles(times, n=20)[-1]:.3f} s")
             assert max(times) <= ANSWERED_S
             client.close()
             wait_until(lambda: connections(api) == 0, 30)
@@ -107,8 +108,8 @@ def behave(api: ApiProcess, number: int) -> Iterator[float]:
     requests = (
         ("GET", "/livez", b""),
         ("GET", JOBS, b""),
-        ("POST", JOBS, noise(number, 0.1)),
-        ("POST", JOBS, noise(number, 10)),
+        ("POST", JOBS, sound(number, 0.1)),
+        ("POST", JOBS, sound(number, 10)),
     )
     for method, path, content in requests:
         began = time.monotonic()
@@ -121,13 +122,13 @@ def behave(api: ApiProcess, number: int) -> Iterator[float]:
 
 def test_a_crowd_of_pollers_is_answered_while_the_worker_is_busy(fire: UnderFire) -> None:
     """T16: each asks every one to five seconds, and only for what is new."""
-    print(f"seed {SEED}")
+    say(f"seed {SEED}")
     with fire.worker(pace=0.04), fire.api() as api, http(api) as client:
-        jobs = [submit(client, noise(number, 60)).json()["id"] for number in range(4)]
+        jobs = [submit(client, sound(number, 60)).json()["id"] for number in range(4)]
         polls = asyncio.run(poll_all(api, jobs))
         times = [poll.seconds for poll in polls]
         statuses = Counter(poll.status for poll in polls)
-        print(f"{len(polls)} polls, p95 {quantiles(times, n=20)[-1]:.3f} s, {statuses}")
+        say(f"{len(polls)} polls, p95 {quantiles(times, n=20)[-1]:.3f} s, {statuses}")
         assert statuses.keys() == {200, 304}
         assert len(polls) >= POLLERS * 2
         assert max(times) <= ANSWERED_S
@@ -172,7 +173,7 @@ class Outcome:
 
 def test_a_cancel_near_the_end_has_one_outcome_everywhere(fire: UnderFire) -> None:
     """Row 30: as many jobs are canceled as there are in time, and nobody hears two stories."""
-    print(f"seed {SEED}")
+    say(f"seed {SEED}")
     with receiver() as hook, fire.worker(ANANSE_WEBHOOK_ALLOW="127.0.0.0/8"), fire.api() as api:
         race = CancelRace(api, hook.url())
         with ThreadPoolExecutor(8) as threads:
@@ -180,7 +181,7 @@ def test_a_cancel_near_the_end_has_one_outcome_everywhere(fire: UnderFire) -> No
         wait_until(lambda: len(told(hook.requests)) == CANCELS, 60)
         with http(api) as client:
             first = outcomes(client, hook.requests)
-            print(Counter(first.values()))
+            say(Counter(first.values()))
             assert {job_id: said(outcome) for job_id, outcome in first.items()} == answers
             assert min(Counter(answers.values()).values()) >= CANCELS // 20, "all ended in one way"
             for _ in range(5):
@@ -199,7 +200,7 @@ class CancelRace:
     def run(self, number: int) -> tuple[str, str]:
         """The job, and how it ended by the answer to the cancel."""
         with http(self._api) as client:
-            job = submit(client, noise(number, 0.2), webhook_url=self._webhook_url).json()
+            job = submit(client, sound(number, 0.2), webhook_url=self._webhook_url).json()
             time.sleep(median(tuple(self._took_s)) * self._chance.uniform(0.3, 1.7))
             answer = client.post(job["links"]["cancel"])
             if answer.status_code == 200:

@@ -19,6 +19,7 @@ import pytest
 from shared.redis_store import RedisStore
 from tests.chaos.api_process import ApiProcess
 from tests.chaos.failing_api import NOW_HEADER
+from tests.chaos.scene import say
 from tests.chaos.under_fire import (
     JOBS,
     UnderFire,
@@ -27,8 +28,8 @@ from tests.chaos.under_fire import (
     http,
     keyed,
     listed,
-    noise,
     redis_on_disk,
+    sound,
     submit,
 )
 from tests.support.waiting import wait_until
@@ -56,7 +57,7 @@ def fire(redis_url: str, store: RedisStore, tmp_path: Path) -> UnderFire:
 
 def test_an_upload_that_the_api_did_not_survive_leaves_nothing(fire: UnderFire) -> None:
     """Row 1: killed at a random byte, in all its processes or in the one that serves."""
-    print(f"seed {SEED}")
+    say(f"seed {SEED}")
     chance = random.Random(SEED)
     with fire.api() as api:
         for number in range(20):
@@ -95,7 +96,7 @@ def test_a_job_whose_hint_was_never_sent_is_run(fire: UnderFire) -> None:
         # A look of the sweeper may be quicker than the API, which has nothing to send then, and lives.
         for number in range(20):
             with http(api) as client, suppress(httpx.TransportError):
-                submit(client, noise(number, 0.3), tag=f"before-hint-{number}")
+                submit(client, sound(number, 0.3), tag=f"before-hint-{number}")
                 continue
             tags.append(f"before-hint-{number}")
             api.wait_live()
@@ -112,7 +113,7 @@ def test_who_was_not_answered_asks_again_and_gets_the_same_job(fire: UnderFire) 
     """Row 3: the API dies after the commit, before the 202."""
     with fire.worker(), fire.api("tests.chaos.failing_api:dies_before_answer()") as api:
         for number in range(10):
-            key, content = f"key-{number}", noise(number, 0.3)
+            key, content = f"key-{number}", sound(number, 0.3)
             with http(api) as client, pytest.raises(httpx.TransportError):
                 submit(client, content, keyed(key) | {NOW_HEADER: "1"}, tag=key)
             api.wait_live()
@@ -140,7 +141,7 @@ def test_a_frozen_redis_is_told_of_at_once_and_forgotten_at_once(fire: UnderFire
     answers: list[Answer] = []
     done = threading.Event()
     with fire.api() as api, http(api) as client, ThreadPoolExecutor(20) as threads:
-        path = f"{JOBS}/{submit(client, noise(0, 0.1)).json()['id']}"
+        path = f"{JOBS}/{submit(client, sound(0, 0.1)).json()['id']}"
         for number in range(20):
             threads.submit(ask_on, api, path, number, answers, done)
         try:
@@ -157,7 +158,7 @@ def test_a_frozen_redis_is_told_of_at_once_and_forgotten_at_once(fire: UnderFire
         finally:
             done.set()
     slowest = max(one.ended_at - one.began_at for one in answers)
-    print(f"{len(answers)} answers, the slowest in {slowest:.2f} s, {Counter(o.status for o in answers)}")
+    say(f"{len(answers)} answers, the slowest in {slowest:.2f} s, {Counter(o.status for o in answers)}")
     assert slowest <= LONGEST_ANSWER_S
     assert {one.status for one in answers} == {200, 202, 503}
     assert all(one.retry_after for one in answers if one.status == 503)
@@ -169,7 +170,7 @@ def ask_on(api: ApiProcess, path: str, number: int, answers: list[Answer], done:
     with http(api, 60) as client:
         while not done.wait(0.1):
             method, target = asked[number % len(asked)]
-            body = noise(number, 0.1) if method == "POST" else None
+            body = sound(number, 0.1) if method == "POST" else None
             began = time.monotonic()
             answer = client.request(method, target, content=body, headers={"Content-Type": "audio/wav"})
             answers.append(
@@ -215,10 +216,10 @@ def test_a_submission_that_met_the_frozen_redis_can_be_repeated(
     fire: UnderFire, app: str, statuses: set[int]
 ) -> None:
     """Redis may do in the end what nobody waits for any more: a record that was answered with 503."""
-    content, key = noise(1, 0.3), keyed("key")
+    content, key = sound(1, 0.3), keyed("key")
     with fire.worker(), fire.api(f"tests.chaos.failing_api:{app}()") as api, http(api) as client:
         # Redis has to know the scripts, or it asks for them.
-        first = ended(client, submit(client, noise(0, 0.3)).json()["id"])
+        first = ended(client, submit(client, sound(0, 0.3)).json()["id"])
         began = time.monotonic()
         with thawed_after(fire):
             refused = submit(client, content, key | {NOW_HEADER: "1"})
@@ -240,7 +241,7 @@ def test_one_job_per_idempotency_key_however_often_and_at_once_it_is_asked_for(f
     """Row 28: eight at once for each key, then another body."""
     with fire.api() as api, ThreadPoolExecutor(8) as threads, http(api) as client:
         for number in range(100):
-            content, key = noise(number, 0.05), keyed(f"key-{number}")
+            content, key = sound(number, 0.05), keyed(f"key-{number}")
             answers = list(threads.map(lambda _: submit(client, content, key), range(8)))  # noqa: B023
             assert {answer.status_code for answer in answers} == {202}
             assert len({answer.json()["id"] for answer in answers}) == 1
@@ -250,7 +251,7 @@ def test_one_job_per_idempotency_key_however_often_and_at_once_it_is_asked_for(f
         assert {folder.name for folder in (fire.root / "jobs").iterdir()} == jobs
 
         others = threads.map(
-            lambda number: submit(client, noise(number + 1, 0.05), keyed(f"key-{number}")), range(100)
+            lambda number: submit(client, sound(number + 1, 0.05), keyed(f"key-{number}")), range(100)
         )
         assert Counter((answer.status_code, answer.json()["code"]) for answer in others) == {
             (409, "idempotency_mismatch"): 100
@@ -262,7 +263,7 @@ def test_one_job_per_idempotency_key_however_often_and_at_once_it_is_asked_for(f
 def test_of_two_bodies_at_once_under_one_key_one_wins(fire: UnderFire) -> None:
     with fire.api() as api, ThreadPoolExecutor(8) as threads, http(api) as client:
         for number in range(10):
-            bodies = [noise(2 * number + side % 2, 0.05) for side in range(8)]
+            bodies = [sound(2 * number + side % 2, 0.05) for side in range(8)]
             answers = list(threads.map(lambda body: submit(client, body, keyed(f"key-{number}")), bodies))  # noqa: B023
             assert Counter(answer.status_code for answer in answers) == {202: 4, 409: 4}
             assert len({answer.json()["id"] for answer in answers if answer.status_code == 202}) == 1

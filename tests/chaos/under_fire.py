@@ -2,17 +2,14 @@
 
 import socket
 import time
-import wave
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 
 from shared.blob_store import BlobStore
@@ -20,13 +17,13 @@ from shared.fleet import Fleet
 from shared.redis_store import RedisStore
 from shared.settings import Settings
 from tests.chaos.api_process import SERVICE, ApiProcess, api_process
+from tests.chaos.scene import encoded, impatient, noise
 from tests.support.redis_server import find_binary, running
 from tests.support.worker_process import PLAIN, WorkerProcess, worker_process
 
 JOBS = "/v1/jobs"
 WAV = {"Content-Type": "audio/wav"}
 GIVE_UP_S = 30.0
-_RATE = 16_000
 _TERMINAL = ("completed", "failed", "canceled", "expired")
 
 
@@ -51,14 +48,7 @@ class UnderFire:
     @classmethod
     def at(cls, redis_url: str, store: RedisStore, folder: Path) -> "UnderFire":
         """A lost hint is sent again after a second, a silent client is cut after two."""
-        settings = Settings(
-            redis_url=redis_url,
-            blob_url=f"file://{folder}/blobs",
-            upload_idle_s=2,
-            lease_s=2,
-            hint_s=1,
-            sweep_s=0.2,
-        )
+        settings = impatient(redis_url, folder, upload_idle_s=2)
         return cls(settings, store, folder)
 
     def files(self) -> dict[str, int]:
@@ -86,14 +76,9 @@ def http(api: ApiProcess, timeout_s: float = GIVE_UP_S) -> httpx.Client:
     return httpx.Client(base_url=api.url, timeout=timeout_s)
 
 
-def noise(seed: int, seconds: float) -> bytes:
+def sound(seed: int, seconds: float) -> bytes:
     """A WAV file that no other seed gives."""
-    samples = np.random.default_rng(seed).integers(-8000, 8000, int(seconds * _RATE), np.int16)
-    out = BytesIO()
-    with wave.open(out, "wb") as file:
-        file.setparams((1, 2, _RATE, 0, "NONE", ""))
-        file.writeframes(samples.tobytes())
-    return out.getvalue()
+    return encoded(noise(seconds, seed))
 
 
 def submit(
