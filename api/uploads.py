@@ -2,20 +2,25 @@
 on the way, never whole in memory and never written twice."""
 
 import hashlib
+import math
 import os
+import socket
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from errno import EDQUOT, ENOSPC
 from itertools import chain
 from pathlib import Path
+from threading import Event, Thread
 from typing import IO
 
 from flask import Request
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
-from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData
+from werkzeug.sansio import multipart
+from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
 from api.durations import HEAD_BYTES
 from api.problems import one_invalid
@@ -30,14 +35,16 @@ from shared.errors import (
     UploadTooLarge,
 )
 
-CHUNK_BYTES = 2**20
+CHUNK_BYTES = 2**17
+# How often within the idle time it is looked whether that is over.
+_LOOKS = 4
 # The form's own boundaries, headers and options, beside the recording.
 MOST_FORM_BYTES = 2**20
 MOST_FIELD_BYTES = 2**18
 MOST_PARTS = 50
 # Room the workers and the job store need for what they write while this upload is worked on.
 RESERVE_BYTES = 256 * 2**20
-_LOOK_AT_ROOM_EVERY = 64 * CHUNK_BYTES
+_LOOK_AT_ROOM_EVERY = 2**26
 _RETRY_FULL_S = 30.0
 _MOST_NAME_CHARS = 255
 
@@ -80,8 +87,8 @@ def receive(
     Raises UploadTooLarge, IncompleteUpload, StorageFull, RequestError.
     """
     _refuse_early(request, blobs, limits)
-    with PartFile(blobs, limits.max_bytes) as part:
-        body = _chunks(request, limits.idle_s)
+    with Patience(request, limits.idle_s) as patience, PartFile(blobs, limits.max_bytes) as part:
+        body = _chunks(request, patience)
         if request.mimetype == FORM:
             name, fields = _receive_form(request, body, part, file_fields)
         else:
@@ -89,6 +96,55 @@ def receive(
             for chunk in body:
                 part.write(chunk)
         yield Received(part.finish(_shown_name(name)), fields)
+
+
+class Patience:
+    """Ends an upload whose next chunk takes longer than `idle_s` to come, be it byte by byte: from then on
+    its connection reads as if the client had gone. A socket's own timeout begins anew with every byte."""
+
+    def __init__(self, request: Request, idle_s: float) -> None:
+        self._stream = request.stream
+        self._connection: socket.socket | None = request.environ.get("gunicorn.socket")
+        self._idle_s = idle_s
+        self._until = math.inf
+        self._is_over = False
+        self._done = Event()
+        self._watch = Thread(target=self._run, name="patience", daemon=True)
+
+    def __enter__(self) -> "Patience":
+        self._watch.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._watch.join()
+
+    def read(self) -> bytes:
+        """The next chunk, empty at the end. Time counts in here only: what our disk takes is nobody's fault.
+
+        Raises IncompleteUpload.
+        """
+        self._until = time.monotonic() + self._idle_s
+        try:
+            chunk: bytes = self._stream.read(CHUNK_BYTES)
+        except (OSError, ClientDisconnected, ParseException) as error:
+            raise IncompleteUpload(self._reproach) from error
+        self._until = math.inf
+        if self._is_over:
+            raise IncompleteUpload(self._reproach)
+        return chunk
+
+    @property
+    def _reproach(self) -> str:
+        return "The upload stood still, or nearly so, for too long." if self._is_over else ""
+
+    def _run(self) -> None:
+        while not self._done.wait(self._idle_s / _LOOKS):
+            if self._connection is not None and time.monotonic() >= self._until:
+                self._is_over = True
+                with suppress(OSError):
+                    self._connection.shutdown(socket.SHUT_RD)
+                return
 
 
 class PartFile:
@@ -158,25 +214,14 @@ def _refuse_when_full(blobs: BlobStore, needed_bytes: int) -> None:
         raise StorageFull(retry_after_s=_RETRY_FULL_S)
 
 
-def _chunks(request: Request, idle_s: float) -> Iterator[bytes]:
+def _chunks(request: Request, patience: Patience) -> Iterator[bytes]:
     """The body, up to its declared length: a client that goes away ends the stream without an error."""
-    if connection := request.environ.get("gunicorn.socket"):
-        connection.settimeout(idle_s)
     expected, got = request.content_length, 0
-    while chunk := _read(request.stream):
+    while chunk := patience.read():
         got += len(chunk)
         yield chunk
     if expected is not None and got < expected:
         raise IncompleteUpload(f"{got} of {expected} bytes came.")
-
-
-def _read(stream: IO[bytes]) -> bytes:
-    try:
-        return stream.read(CHUNK_BYTES)
-    except TimeoutError as error:
-        raise IncompleteUpload("The upload stood still for too long.") from error
-    except (OSError, ClientDisconnected, ParseException) as error:
-        raise IncompleteUpload() from error
 
 
 def _receive_form(
@@ -212,12 +257,12 @@ def _receive_form(
     return file_name, {name: _text(name, value) for name, value in texts.items()}
 
 
-def _events(decoder: MultipartDecoder, body: Iterator[bytes]) -> Iterator[Event]:
+def _events(decoder: MultipartDecoder, body: Iterator[bytes]) -> Iterator[multipart.Event]:
     for chunk in chain(body, (None,)):
         yield from _decode(decoder, chunk)
 
 
-def _decode(decoder: MultipartDecoder, chunk: bytes | None) -> Iterator[Event]:
+def _decode(decoder: MultipartDecoder, chunk: bytes | None) -> Iterator[multipart.Event]:
     try:
         decoder.receive_data(chunk)
         while not isinstance(event := decoder.next_event(), (NeedData, Epilogue)):

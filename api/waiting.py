@@ -7,7 +7,7 @@ from api.parts import Parts
 from shared.job import Job
 
 # How long a wait goes on at most after the process was told to stop.
-SLICE_S = 2.0
+SLICE_S = 1.0
 
 
 def wait_for(parts: Parts, job: Job, seconds: float, *, until_end: bool = False) -> Job:
