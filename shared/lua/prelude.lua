@@ -76,26 +76,28 @@ local function give(queue, tenant, amount_ms)
   end
 end
 
--- Whose line is empty leaves `lines`; what was given is remembered until nobody waits any more.
+-- Whose line is empty leaves `lines`; what was given is remembered.
 local function close_line(queue, tenant)
   if redis.call('EXISTS', key('waiting', queue, tenant)) == 1 then return end
   local had = redis.call('ZSCORE', key('lines', queue), tenant)
   redis.call('ZREM', key('lines', queue), tenant)
   redis.call('HDEL', key('waits', queue), tenant)
-  if redis.call('EXISTS', key('lines', queue)) == 0 then
-    redis.call('DEL', key('given', queue))
-  elseif had then
-    redis.call('HSET', key('given', queue), tenant, had)
-  end
+  if had then redis.call('HSET', key('given', queue), tenant, had) end
 end
 
--- Who comes, or comes back, starts level with whoever has been given least: nobody saves up turns.
+-- Who comes, or comes back, starts where the last one was taken: nobody saves up turns.
 local function open_line(queue, tenant)
   if redis.call('ZSCORE', key('lines', queue), tenant) then return end
-  local least = redis.call('ZRANGE', key('lines', queue), 0, 0, 'WITHSCORES')[2]
-  local own = given(queue, tenant)
-  redis.call('ZADD', key('lines', queue), math.max(own, tonumber(least or own)), tenant)
+  local level = tonumber(redis.call('GET', key('level', queue)) or 0)
+  redis.call('ZADD', key('lines', queue), math.max(given(queue, tenant), level), tenant)
   redis.call('HDEL', key('given', queue), tenant)
+end
+
+-- Nobody waits and nobody works: all start anew.
+local function forget_given(queue)
+  if redis.call('EXISTS', key('lines', queue), key('busy', queue)) == 0 then
+    redis.call('DEL', key('given', queue), key('level', queue))
+  end
 end
 
 local function line_up(id, step, queue)
@@ -119,6 +121,8 @@ local function set_out(id, step, queue, until_ms)
   redis.call('ZREM', key('later', queue), ref(id, step))
   local waited = leave_line(id, step, queue)
   if redis.call('ZADD', key('busy', queue), until_ms, ref(id, step)) == 1 then
+    local level = math.max(given(queue, tenant), tonumber(redis.call('GET', key('level', queue)) or 0))
+    redis.call('SET', key('level', queue), level)
     give(queue, tenant, left_ms(id, step))
   end
   if waited then close_line(queue, tenant) end
@@ -149,6 +153,7 @@ local function unqueue(id, step)
   redis.call('ZREM', key('later', queue), ref(id, step))
   redis.call('ZREM', key('busy', queue), ref(id, step))
   if leave_line(id, step, queue) then close_line(queue, redis.call('HGET', key('job', id), 'tenant')) end
+  forget_given(queue)
 end
 
 -- A new step waits in its queue. Offered twice, it stays what it is.

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -165,18 +165,30 @@ def _listed(url: str) -> list[dict[str, Any]]:
     cursor: str | None = None
     with httpx.Client(base_url=url, timeout=30) as client:
         while True:
-            page = client.get("/v1/jobs", params={"limit": 100} | ({"cursor": cursor} if cursor else {}))
-            page.raise_for_status()
+            page = _read(client, "/v1/jobs", {"limit": "100"} | ({"cursor": cursor} if cursor else {}))
             records += page.json()["jobs"]
             cursor = page.json()["next_cursor"]
             if not cursor:
                 return records
 
 
+def _read(client: httpx.Client, path: str, query: dict[str, str]) -> httpx.Response:
+    """The last fault may have left something that is being put right."""
+    deadline = time.monotonic() + QUIET_S
+    while True:
+        with suppress(httpx.TransportError):
+            answer = client.get(path, params=query)
+            if answer.status_code < 500 or time.monotonic() > deadline:
+                return answer.raise_for_status()
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{path} did not answer within {QUIET_S:g} s of quiet")
+        time.sleep(1)
+
+
 def _texts(url: str, records: list[dict[str, Any]]) -> dict[str, str]:
     with httpx.Client(base_url=url, timeout=30) as client:
         return {
-            str(record["id"]): client.get(record["links"]["transcript"], params={"format": "text"}).text
+            str(record["id"]): _read(client, record["links"]["transcript"], {"format": "text"}).text
             for record in records
             if record["status"] == "completed"
         }

@@ -259,7 +259,6 @@ class LedgerLaws(RuleBasedStateMachine):
             lengths = {
                 tenant: self.store.client.zcard(line)
                 for tenant, line in zip(TENANTS, self.lines(queue), strict=True)
-                for tenant in TENANTS
             }
             in_line = set(self.store.client.zrange(self.store.key("lines", queue), 0, -1))
             assert in_line == {tenant for tenant, length in lengths.items() if length}

@@ -5,12 +5,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from shared.ledger import PREPARE_QUEUE, Hint
 from shared.redis_store import RedisStore
 from shared.settings import Settings
+from shared.task_queue import CeleryQueue, Messages, make_celery
 from tests.support.jobs import submit
 from tests.support.worker_context import MODEL, submit_part, worker_context
 from worker.context import Context
-from worker.heartbeat import Heartbeat, state
+from worker.heartbeat import Hearing, Heartbeat, rss_bytes, state
 from worker.steps import perform
 
 pytestmark = pytest.mark.redis
@@ -77,3 +79,38 @@ def test_a_worker_s_own_state_survives_the_fleet(context: Context) -> None:
     context.fleet.beat(told)
 
     assert context.fleet.live() == (told,)
+
+
+def test_who_fetches_nothing_while_messages_wait_is_deaf() -> None:
+    hearing = Hearing(30)
+    assert not hearing.is_deaf(5, 0, 0)
+    assert not hearing.is_deaf(5, 0, 29)
+    assert hearing.is_deaf(5, 0, 31)
+
+
+def test_who_fetches_or_has_nothing_to_fetch_is_not() -> None:
+    hearing = Hearing(30)
+    for now in range(0, 300, 10):
+        assert not hearing.is_deaf(5, now // 20, now)
+    assert not hearing.is_deaf(0, 14, 400)
+    assert not hearing.is_deaf(3, 14, 800)
+    assert hearing.is_deaf(3, 14, 831)
+
+
+@pytest.mark.redis
+def test_messages_of_a_worker_s_queues_are_counted(store: RedisStore) -> None:
+    with make_celery(url_of(store)) as celery:
+        for _ in range(3):
+            CeleryQueue(celery).send(PREPARE_QUEUE, Hint("job_1", "prepare"))
+
+    assert Messages(store).waiting([PREPARE_QUEUE, "deliver"]) == 3
+
+
+def url_of(store: RedisStore) -> str:
+    return f"unix://{store.client.connection_pool.connection_kwargs['path']}?db=0"
+
+
+def test_memory_is_told() -> None:
+    before = rss_bytes()
+    held = bytearray(64 * 2**20)
+    assert rss_bytes() - before >= len(held) * 0.9
