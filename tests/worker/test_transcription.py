@@ -1,5 +1,6 @@
 """From media to transcript: what is refused, what is voted on, and what lies where afterwards."""
 
+import io
 import wave
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,9 +10,9 @@ import pytest
 
 from shared import job_files
 from shared.errors import CannotDo
-from shared.job import Options, Status, VadOptions
+from shared.job import Job, Options, Status, VadOptions
 from shared.ledger import PREPARE
-from shared.models import Abilities
+from shared.models import Abilities, queue_of
 from shared.redis_store import RedisStore
 from shared.settings import Settings
 from shared.transcript import Language, Transcript, WindowResult
@@ -168,6 +169,121 @@ def test_a_transcript_says_what_it_was_made_with_and_the_parts_are_gone(
 
 
 @pytest.mark.redis
+def perform_all(context: Context, job_id: str) -> None:
+    for step in (PREPARE, "part-0", "finish"):
+        perform(job_id, step, context)
+
+
+def talk(context: Context, store: RedisStore, job_id: str, **options: object) -> Job:
+    """A job for the same two seconds of sound, worked on to its end."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as recording:
+        recording.setparams((1, 2, 16_000, 0, "NONE", ""))
+        recording.writeframes(b"\x10\x20" * 32_000)
+    asked = {"model": MODEL, "vad": VadOptions(enabled=False)} | options
+    submit(store, job_id, content=file.getvalue(), **asked)  # type: ignore[arg-type]
+    context.blobs.write(job_files.media(job_id), file.getvalue())
+    perform_all(context, job_id)
+    return context.jobs.get(job_id)
+
+
+def revised(runner: ScriptedRunner, revision: str | None = "r1") -> ScriptedRunner:
+    runner.card = replace(runner.card, revision=revision)
+    return runner
+
+
+def test_the_same_asked_again_is_copied(settings: Settings, store: RedisStore) -> None:
+    runner = revised(ScriptedRunner())
+    with worker_context(settings, store, runner) as context:
+        first = talk(context, store, "job_1")
+        again = talk(context, store, "job_2", metadata={"other": "caller"}, priority=5)
+
+        assert (again.status, again.reused_from) == (Status.COMPLETED, "job_1")
+        assert first.reused_from is None
+        texts = [context.blobs.read(job_files.transcript(job_id)) for job_id in ("job_1", "job_2")]
+        assert texts[0] == texts[1]
+        assert (again.media.duration_s, again.done_s, again.language) == (2.0, 2.0, first.language)
+        assert len(runner.batches) == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"reuse": False}, {"language": "en"}, {"task": "transcribe", "prompt": "words"}, {"tenant": "another"}],
+    ids=["turned off", "language", "prompt", "another client's"],
+)
+def test_what_is_not_the_same_is_done(
+    settings: Settings, store: RedisStore, other: dict[str, object]
+) -> None:
+    runner = revised(ScriptedRunner())
+    with worker_context(settings, store, runner) as context:
+        talk(context, store, "job_1")
+
+        assert talk(context, store, "job_2", **other).reused_from is None
+        assert len(runner.batches) == 2
+
+
+def test_what_another_revision_or_nobody_knows_what_made_is_done_again(
+    settings: Settings, store: RedisStore
+) -> None:
+    for number, revision in enumerate(("r1", "r2", None, None)):
+        with worker_context(settings, store, revised(ScriptedRunner(), revision)) as context:
+            assert talk(context, store, f"job_{number}").reused_from is None
+
+
+def test_a_result_that_is_gone_is_made_again(settings: Settings, store: RedisStore) -> None:
+    with worker_context(settings, store, revised(ScriptedRunner())) as context:
+        talk(context, store, "job_1")
+        context.blobs.remove(job_files.transcript("job_1"))
+
+        again = talk(context, store, "job_2")
+
+        assert (again.status, again.reused_from) == (Status.COMPLETED, None)
+
+
+def test_a_recording_that_has_changed_is_not_transcribed(settings: Settings, store: RedisStore) -> None:
+    with worker_context(settings, store) as context:
+        submit(store, content=b"what was sent", model=MODEL)
+        context.blobs.write(job_files.media("job_1"), b"what lies there")
+
+        perform("job_1", PREPARE, context)
+
+        failure = context.jobs.get("job_1").failure
+        assert failure is not None
+        assert failure.code == "corrupt_audio"
+
+
+def test_a_part_that_was_done_before_redis_forgot_is_not_done_again(
+    settings: Settings, store: RedisStore
+) -> None:
+    runner = ScriptedRunner()
+    with worker_context(settings, store, runner) as context:
+        step = submit_part(context, store, [1.0, 2.0])
+        perform("job_1", step, context)
+        store.client.flushdb()
+        submit_part(context, store, [1.0, 2.0])
+
+        perform("job_1", step, context)
+        perform("job_1", "finish", context)
+
+        assert sum(runner.sizes) == 2
+        assert context.jobs.get("job_1").status is Status.COMPLETED
+
+
+def test_a_part_makes_room_when_it_should(settings: Settings, store: RedisStore) -> None:
+    with worker_context(settings.model_copy(update={"batch_size": 1}), store) as context:
+        step = submit_part(context, store, [1.0] * 3)
+        store.client.hset(store.key("job", "job_1"), "parts_done", -1)
+        other = submit_part(context, store, [1.0], "job_2", tenant="another")
+
+        perform("job_1", step, context)
+
+        assert len(context.jobs.windows("job_1")) < 3
+        assert [hint.job_id for hint in context.ledger.dispatch(queue_of(MODEL), 1, hint_s=9)] == ["job_2"]
+        perform("job_2", other, context)
+        perform("job_1", step, context)
+        assert context.ledger.claim("job_1", step, "w").outcome == "done"
+
+
 def test_a_recording_becomes_parts_and_its_length_is_noted(
     settings: Settings, store: RedisStore, tmp_path: Path
 ) -> None:
