@@ -23,6 +23,6 @@ def binary(redis_url: str) -> Path:
 def test_a_bounced_redis_leaves_no_worker_deaf(binary: Path, tmp_path: Path) -> None:
     report = deaf.run(tmp_path, binary, rounds=5, seed=SEED)
 
-    assert report.deaf == (), report
+    assert report.deaf == (), str(report)
     assert len(report.waits_s) == 5
     assert max(report.waits_s) < deaf.PATIENCE_S

@@ -16,12 +16,12 @@ def test_plain_celery_loses_every_message_of_a_frozen_worker(
     """The measure of the next test: late ack does not help, for nobody has noted the message."""
     with plain_side(redis_url, tmp_path) as side:
         report = frozen_fetch(side, tries=5)
-    assert len(report.lost) == 5, report
+    assert len(report.lost) == 5, str(report)
     assert report.left == (0,) * 5
 
 
 def test_ours_loses_none(store: RedisStore, redis_url: str, tmp_path: Path) -> None:
     with our_side(redis_url, tmp_path) as side:
         report = frozen_fetch(side, tries=10)
-    assert report.lost == (), report
+    assert report.lost == (), str(report)
     assert report.slowest_s < PATIENCE_S
