@@ -145,11 +145,11 @@ class BlobStore:
                 return ()
         return tuple(sorted(str(row).rstrip("/").rsplit("/", 1)[-1] for row in rows))
 
-    def age_s(self, name: str) -> float:
+    def age_s(self, name: str, now: datetime) -> float:
         """Seconds since a blob or folder was last written to. Raises BlobMissing."""
         with self._guarded():
             modified: datetime = max(map(self._fs.modified, self._written(name)))
-        return max(0.0, (datetime.now(UTC) - modified.astimezone(UTC)).total_seconds())
+        return max(0.0, (now - modified.astimezone(UTC)).total_seconds())
 
     def free_bytes(self) -> int | None:
         """Room left; None where there is no such bound."""

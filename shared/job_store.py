@@ -255,6 +255,10 @@ class JobStore:
             )
         return tuple(due)
 
+    def now(self) -> datetime:
+        """By Redis' clock, which all hosts share."""
+        return datetime.fromtimestamp(self.now_ms() / 1000, UTC)
+
     def now_ms(self) -> int:
         """Redis TIME, the clock of all instants in records."""
         with self._store.guarded():
@@ -263,7 +267,11 @@ class JobStore:
 
     def delete(self, job_id: str) -> bool:
         """Removes the record and all that hangs on it; the bytes are the blob store's."""
-        return bool(self._store.run("delete", job_id))
+        return bool(self._store.run("delete", job_id, 0))
+
+    def forget(self, job_id: str) -> bool:
+        """`delete`, unless another sweeper has only just made it the tombstone that it is."""
+        return bool(self._store.run("delete", job_id, 1))
 
     def ping(self) -> None:
         with self._store.guarded():

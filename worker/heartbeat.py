@@ -73,9 +73,10 @@ class Heartbeat:
     def _end_if_deaf(self) -> None:
         """A broker that went away and came back has left workers that live, beat, and fetch nothing more."""
         context = self._context
-        room = context.leases.count < sum(context.slots.values())
+        leases = context.leases
+        may_fetch = leases.count < sum(context.slots.values()) and not leases.is_reserved
         try:
-            waiting = context.messages.waiting(context.slots) if room and not self._is_draining else 0
+            waiting = context.messages.waiting(context.slots) if may_fetch and not self._is_draining else 0
         except ServiceError:
             return
         if self._hearing.is_deaf(waiting, context.leases.fetched, time.monotonic()):

@@ -1,12 +1,14 @@
 """Holding steps: one thread beats for all claims of this worker, and long work asks it whether to go on."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from shared.errors import ServiceError
 from shared.ledger import Claim, Fenced, Ledger
 from shared.log import get_logger
+
+_ALONE_S = 60.0
 
 _log = get_logger()
 
@@ -23,21 +25,27 @@ class Yielding(HandBack):
     """Others wait for their first slot."""
 
 
+class Crowded(HandBack):
+    """A step that workers died on is to be alone here."""
+
+
 class Held:
     """A claim with somebody beating for it."""
 
-    def __init__(self, claim: Claim, draining: threading.Event) -> None:
+    def __init__(self, claim: Claim, look: Callable[["Held"], None]) -> None:
         self.claim = claim
-        self._draining = draining
+        self._look = look
         self._lost: Fenced | None = None
 
     def check(self) -> None:
-        """To be called between windows. Raises Fenced when the step is lost, Draining when it is to be
-        handed back."""
+        """To be called between windows. Raises Fenced when the step is lost, HandBack when it must go."""
         if self._lost is not None:
             raise self._lost
-        if self._draining.is_set():
-            raise Draining()
+        self._look(self)
+
+    @property
+    def is_delivery(self) -> bool:
+        return self.claim.step.startswith("deliver")
 
     def lose(self, reason: Fenced) -> None:
         self._lost = reason
@@ -50,7 +58,8 @@ class Leases:
         self._ledger = ledger
         self._pause_s = lease_s / 3
         self._held: set[Held] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
+        self._loner: Held | None = None
         self._stopped = threading.Event()
         self.draining = threading.Event()
         self.fetched = 0
@@ -59,7 +68,7 @@ class Leases:
 
     @contextmanager
     def hold(self, claim: Claim) -> Iterator[Held]:
-        held = Held(claim, self.draining)
+        held = Held(claim, self._look)
         with self._lock:
             self._held.add(held)
         try:
@@ -67,6 +76,34 @@ class Leases:
         finally:
             with self._lock:
                 self._held.discard(held)
+                self._loner = None if self._loner is held else self._loner
+                self._lock.notify_all()
+
+    def be_alone(self, held: Held) -> None:
+        """Waits until this worker holds no other step but deliveries; it takes none meanwhile. For a step
+        that workers died on: what it does, it does to itself. Raises Crowded when another is alone here."""
+        with self._lock:
+            if self._loner is not None:
+                raise Crowded()
+            self._loner = held
+            self._lock.wait_for(lambda: all(one is held or one.is_delivery for one in self._held), _ALONE_S)
+
+    def wait_for_company(self) -> None:
+        """While a step is alone here, no other is begun."""
+        with self._lock:
+            self._lock.wait_for(lambda: self._loner is None, _ALONE_S)
+
+    @property
+    def is_reserved(self) -> bool:
+        """Whether a step is alone here."""
+        return self._loner is not None
+
+    def _look(self, held: Held) -> None:
+        loner = self._loner
+        if self.draining.is_set():
+            raise Draining()
+        if loner is not None and loner is not held and not held.is_delivery:
+            raise Crowded()
 
     @property
     def count(self) -> int:

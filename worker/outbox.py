@@ -1,7 +1,7 @@
 """Step 10, `deliver`: hands the frozen body of an ended job to its receiver, now or later."""
 
 import random
-from datetime import UTC, datetime
+from datetime import datetime
 
 from shared.job import Delivery, Job
 from shared.log import get_logger
@@ -16,7 +16,8 @@ def deliver(held: Held, job: Job, context: Context) -> None:
     """One attempt; what becomes of it is in the delivery log and decides about the next one."""
     claim = held.claim
     attempt = context.ledger.tries(claim) + 1
-    at = datetime.now(UTC)
+    # Not this machine's clock: receivers refuse a signature that is minutes off.
+    at = context.jobs.now()
     outcome = post(
         context.sender,
         webhook_id=f"msg_{job.id}_{claim.step}",

@@ -22,6 +22,7 @@ WORK: Mapping[str, Work] = {
 }
 
 _AGAIN_S = 2.0
+_SUSPECT_CLAIMS = 2
 _LONGEST_S = 3_600.0
 _DEPENDENCY_S = 5.0
 
@@ -33,6 +34,8 @@ def perform(job_id: str, step: str, context: Context) -> None:
     context.leases.fetched += 1
     if context.leases.draining.is_set():
         return
+    if not step.startswith("deliver"):
+        context.leases.wait_for_company()
     try:
         claim = context.ledger.claim(job_id, step, context.name, _most_claims(step, context))
         if not claim.is_held:
@@ -58,6 +61,9 @@ def _do(held: Held, context: Context) -> None:
         if claim.outcome is ClaimOutcome.EXHAUSTED:
             _fail(claim, job, WorkerCrashed(), context)
             return
+        if claim.claims > _SUSPECT_CLAIMS and not held.is_delivery:
+            # It may be what workers die of: nobody else is to be around, and counted, when it happens again.
+            context.leases.be_alone(held)
         WORK[claim.step.split("-", 1)[0]](held, job, context)
         _log.info("step_done")
     except NotFound:

@@ -91,7 +91,7 @@ class Sweeper:
                 continue
             self._blobs.remove(job_files.folder(job.id))
             if job.status is Status.EXPIRED:
-                self._jobs.delete(job.id)
+                self._jobs.forget(job.id)
             else:
                 self._jobs.expire(job.id, self._tombstone_s)
             _log.info("job_expired", job_id=job.id)
@@ -129,15 +129,16 @@ class Sweeper:
 
     def _is_old(self, job_id: str) -> bool:
         try:
-            return self._blobs.age_s(job_files.folder(job_id)) > INCOMING_S
+            return self._blobs.age_s(job_files.folder(job_id), self._jobs.now()) > INCOMING_S
         except BlobMissing:
             # Deleted since it was listed.
             return False
 
     def _remove_old_uploads(self) -> None:
+        now = self._jobs.now().timestamp()
         for path in self._blobs.incoming.iterdir():
             try:
-                if path.is_file() and time.time() - path.stat().st_mtime > INCOMING_S:
+                if path.is_file() and now - path.stat().st_mtime > INCOMING_S:
                     path.unlink()
             except FileNotFoundError:
                 continue

@@ -1,7 +1,8 @@
--- ARGV: id: removes every trace of the job from Redis
-local id = ARGV[1]
+-- ARGV: id, '1' to remove nothing but what is due in `expiry`: removes every trace of the job from Redis
+local id, due_only = ARGV[1], ARGV[2]
 local tenant = redis.call('HGET', key('job', id), 'tenant')
 if not tenant then return 0 end
+if due_only == '1' and tonumber(redis.call('ZSCORE', prefix .. 'expiry', id) or now()) >= now() then return 0 end
 settle_owed(id)
 for _, step in ipairs(redis.call('SMEMBERS', key('steps', id))) do
   unqueue(id, step)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import fsspec
@@ -73,7 +74,7 @@ def test_an_adopted_file_is_the_store_s_own(blobs: BlobStore) -> None:
     [
         lambda blobs: blobs.read("jobs/none"),
         lambda blobs: blobs.size("jobs/none"),
-        lambda blobs: blobs.age_s("jobs/none"),
+        lambda blobs: blobs.age_s("jobs/none", datetime.now(UTC)),
         lambda blobs: blobs.copy("jobs/none", "jobs/other/media"),
         lambda blobs: blobs.local("jobs/none").__enter__(),
     ],
@@ -136,7 +137,7 @@ def test_folders_are_named_in_order_and_none_where_there_is_none(blobs: BlobStor
 def test_age_is_counted_from_the_last_writing(blobs: BlobStore) -> None:
     blobs.write("jobs/job_1/media", b"sound")
 
-    assert 0.0 <= blobs.age_s("jobs/job_1/media") < 60
+    assert 0.0 <= blobs.age_s("jobs/job_1/media", datetime.now(UTC)) < 60
 
 
 def test_a_decoder_gets_a_file_of_this_machine(blobs: BlobStore) -> None:
@@ -153,7 +154,7 @@ def test_a_folder_has_an_age_too(disk: BlobStore) -> None:
     folder = disk.incoming.parent / "jobs" / "job_1"
     os.utime(folder, (time.time() - 100, time.time() - 100))
 
-    assert disk.age_s("jobs/job_1") == pytest.approx(100, abs=30)
+    assert disk.age_s("jobs/job_1", datetime.now(UTC)) == pytest.approx(100, abs=30)
 
 
 def test_room_is_known_where_there_is_a_bound(blobs: BlobStore) -> None:

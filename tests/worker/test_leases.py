@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -13,7 +14,7 @@ from shared.redis_store import RedisStore, connect
 from tests.support.jobs import lapse_lease, submit
 from tests.support.redis_server import find_binary, redis_server
 from tests.support.waiting import wait_until
-from worker.leases import Draining, Held, Leases
+from worker.leases import Crowded, Draining, Held, Leases
 
 pytestmark = pytest.mark.redis
 
@@ -144,3 +145,39 @@ def test_beating_goes_on_when_redis_is_back(redis_url: str) -> None:
             wait_until(lambda: lapses(store, claim) > last + 2 * LEASE_S * 1000)
             held.check()
         leases.close()
+
+
+def test_a_step_that_workers_died_on_is_alone_and_the_others_go_back(store: RedisStore) -> None:
+    ledger = Ledger(store, 60)
+    leases = Leases(ledger, 60)
+    suspect, other, late = (claimed(store, ledger, f"job_{number}") for number in range(3))
+    alone, go, begun = threading.Event(), threading.Event(), threading.Event()
+
+    def be_alone() -> None:
+        with leases.hold(suspect) as held:
+            leases.be_alone(held)
+            alone.set()
+            assert go.wait(10)
+
+    def come_later() -> None:
+        leases.wait_for_company()
+        begun.set()
+
+    threads = [threading.Thread(target=act) for act in (be_alone, come_later)]
+    with leases.hold(other) as held:
+        threads[0].start()
+        wait_until(lambda: leases.is_reserved)
+        assert not alone.is_set()
+        with pytest.raises(Crowded):
+            held.check()
+        with leases.hold(late) as second, pytest.raises(Crowded):
+            leases.be_alone(second)
+    assert alone.wait(10)
+    threads[1].start()
+    assert not begun.is_set()
+    go.set()
+    assert begun.wait(10)
+    for thread in threads:
+        thread.join(timeout=10)
+    assert not leases.is_reserved
+    leases.close()
