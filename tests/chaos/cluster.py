@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -89,7 +90,8 @@ class Cluster:
 
     def __init__(self, folder: Path, redis: RedisServer, workers: int, pace: float) -> None:
         self.redis = redis
-        self._redis_lock = threading.Lock()
+        # A server lives no longer than the thread that started it: this one stays.
+        self._redis_hand = ThreadPoolExecutor(1)
         self.settings = _settings(folder, redis.url, _free_port())
         self.url = f"http://127.0.0.1:{self.settings.port}"
         environment = _environment(self.settings)
@@ -101,9 +103,7 @@ class Cluster:
     def strike(self, kind: str, chance: random.Random) -> str:
         """kill -9. Where no decoder runs, the worker is hit; what was hit."""
         if kind == "redis":
-            with self._redis_lock:
-                self.redis.kill()
-                self.redis.start()
+            self._redis_hand.submit(self._restart_redis).result()
             return kind
         if kind == "api":
             chance.choice([self.api.kill, *(child.kill for child in self.api.children())])()
@@ -120,6 +120,12 @@ class Cluster:
     def close(self) -> None:
         for post in (self.api, *self.workers):
             post.close()
+        self.redis.kill()
+        self._redis_hand.shutdown()
+
+    def _restart_redis(self) -> None:
+        self.redis.kill()
+        self.redis.start()
 
 
 @contextmanager
@@ -134,7 +140,6 @@ def cluster(folder: Path, redis_folder: Path, workers: int = 4, pace: float = 0.
         yield made
     finally:
         made.close()
-        redis.kill()
 
 
 def _settings(folder: Path, redis_url: str, port: int) -> Settings:
