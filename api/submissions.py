@@ -103,7 +103,7 @@ def _enter(parts: Parts, new: NewJob, place_media: Callable[[], None]) -> tuple[
     if not is_new:
         parts.blobs.remove(job_files.folder(new.id))
         new = replace(new, id=job.id)
-    _confirm(parts, new)
+    _confirm(parts, new, is_new)
     if is_new:
         _log.info("job_created", job_id=job.id, size_bytes=job.media.size_bytes, model=job.options.model)
         dispatch(parts, job)
@@ -128,15 +128,17 @@ def _create(parts: Parts, new: NewJob) -> tuple[Job, bool]:
         raise Expired("The job that this Idempotency-Key made was deleted.") from error
 
 
-def _confirm(parts: Parts, new: NewJob) -> None:
+def _confirm(parts: Parts, new: NewJob, is_new: bool) -> None:
     """Writes the manifest, the second truth beside the record, unless an earlier request did; and looks once
     more whether both are there, for Redis may have been emptied in between. Raises Rebuilding."""
     if not parts.blobs.exists(job_files.manifest(new.id)):
         try:
             job_files.write_manifest(parts.blobs, new)
         except DependencyError:
-            parts.jobs.delete(new.id)
-            parts.blobs.remove(job_files.folder(new.id))
+            # What an earlier request made may have been promised by now.
+            if is_new:
+                parts.jobs.delete(new.id)
+                parts.blobs.remove(job_files.folder(new.id))
             raise
     try:
         parts.jobs.get(new.id)

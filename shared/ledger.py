@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from shared.errors import StoreUnavailable
 from shared.job import Delivery, Status
 from shared.models import long_queue_of, queue_of
 from shared.redis_store import RedisStore
@@ -53,7 +54,8 @@ class ClaimOutcome(StrEnum):
 class Claim:
     """A step held by this worker until its lease lapses.
 
-    `attempt` is the fence and only grows; `claims` counts the beginnings that are held against the step.
+    `attempt` is the fence and only grows. `claims` counts the beginnings that are held against the step,
+    whatever became of them; `failures` those that ended in an error.
     """
 
     job_id: str
@@ -62,6 +64,7 @@ class Claim:
     attempt: int = 0
     claims: int = 0
     body: str = "{}"
+    failures: int = 0
 
     @property
     def is_held(self) -> bool:
@@ -96,7 +99,8 @@ class Ledger:
         outcome, *held = self._store.run("claim", job_id, step, worker, self._lease_ms, max_claims)
         if not held:
             return Claim(job_id, step, ClaimOutcome(outcome))
-        return Claim(job_id, step, ClaimOutcome(outcome), int(held[0]), int(held[1]), held[2])
+        attempt, claims, body, failures = held
+        return Claim(job_id, step, ClaimOutcome(outcome), int(attempt), int(claims), body, int(failures))
 
     def beat(self, claim: Claim) -> None:
         """Renews the lease. Raises Fenced when it is lost; so do all methods that take a claim."""
@@ -143,9 +147,15 @@ class Ledger:
         )
         _raise_unless_ok(word)
 
-    def prepared(self, prepare: Claim, fields: dict[str, Any]) -> None:
-        """Ends `prepare`: all parts are offered. `fields` go into the record."""
-        word = self._store.run("prepared", prepare.job_id, prepare.attempt, _flat(fields))
+    def prepared(self, prepare: Claim, parts: int, fields: dict[str, Any]) -> None:
+        """Ends `prepare`: so many parts were offered. `fields` go into the record.
+
+        Raises StoreUnavailable when Redis does not know them all: it was killed in between, and had
+        acknowledged more than it had written.
+        """
+        word = self._store.run("prepared", prepare.job_id, prepare.attempt, _flat(fields), parts)
+        if word == "incomplete":
+            raise StoreUnavailable("The job store has forgotten parts.", retry_after_s=1)
         _raise_unless_ok(word)
 
     def note(self, claim: Claim, fields: dict[str, Any]) -> None:

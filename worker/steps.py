@@ -89,9 +89,9 @@ def _fail_or_try_again(claim: Claim, job: Job, error: JobError, context: Context
     if claim.step.startswith("deliver"):
         # The job has ended as it has; only its receiver waits, and ever more patiently.
         context.ledger.try_again(claim, min(_AGAIN_S * 2**claim.claims, _LONGEST_S))
-    elif claim.claims < error.tries:
+    elif claim.failures + 1 < error.tries:
         context.ledger.try_again(claim, _AGAIN_S)
-        _log.warning("step_tried_again", code=error.code, claims=claim.claims)
+        _log.warning("step_tried_again", code=error.code, failures=claim.failures + 1)
     else:
         _fail(claim, job, error, context)
 

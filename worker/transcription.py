@@ -49,11 +49,14 @@ def prepare(held: Held, job: Job, context: Context) -> None:
         context.ledger.note(held.claim, {"media": _media(job, decoding, decoding.probe.duration_s)})
         detector = detector_for(job.options.vad.enabled, _detector_options(job.options))
         cuts = cut_windows(decoding.blocks(), detector, card.abilities.window_s)
-        for number, part in enumerate(parts.group(cuts, context.settings.part_s)):
+        offered = 0
+        for part in parts.group(cuts, context.settings.part_s):
             held.check()
-            _offer(number, part, held, job, context)
+            _offer(offered, part, held, job, context)
+            offered += 1
         context.ledger.prepared(
             held.claim,
+            offered,
             {
                 "media": _media(job, decoding, decoding.decoded_s),
                 "decode_s": round(time.monotonic() - began, 3),

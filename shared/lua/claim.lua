@@ -27,5 +27,6 @@ elseif claims > tonumber(record[3]) and not terminal(status) then
   -- One dead worker may have held many steps of a job: that is one more attempt at it, not many.
   redis.call('HSET', job_key, 'attempt', claims)
 end
-if tonumber(most) > 0 and claims > tonumber(most) then return {'exhausted', attempt, claims, held[3]} end
-return {'claimed', attempt, claims, held[3]}
+local failures = redis.call('HGET', step_key, 'failures') or 0
+if tonumber(most) > 0 and claims > tonumber(most) then return {'exhausted', attempt, claims, held[3], failures} end
+return {'claimed', attempt, claims, held[3], failures}

@@ -29,7 +29,7 @@ def cut(ledger: Ledger, job_id: str, parts: int) -> None:
     prepare = ledger.claim(job_id, PREPARE, "w")
     for number in range(parts):
         ledger.offer_part(prepare, number, "m", "{}", PART_S)
-    ledger.prepared(prepare, {})
+    ledger.prepared(prepare, parts, {})
 
 
 def window(index: int) -> WindowResult:
@@ -86,7 +86,7 @@ def test_an_older_job_is_finished_before_a_younger_one_is_begun(ledger: Ledger, 
     submit(store, "job_old")
     prepare = ledger.claim("job_old", PREPARE, "w")
     submit(store, "job_young")
-    ledger.prepared(prepare, {})
+    ledger.prepared(prepare, 0, {})
 
     assert order(ledger, 2) == ["job_old", "job_young"]
 

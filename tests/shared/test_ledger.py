@@ -2,6 +2,7 @@
 
 import pytest
 
+from shared.errors import StoreUnavailable
 from shared.job import Delivery, Options, Stage, Status
 from shared.job_store import JobStore, NewJob
 from shared.ledger import (
@@ -64,7 +65,7 @@ def test_a_job_from_its_record_to_its_webhook(ledger: Ledger, jobs: JobStore, st
     assert (job.status, job.stage, job.attempt) == (Status.RUNNING, Stage.DECODING, 1)
 
     ledger.offer_part(prepare, 0, "m", '{"layout":[]}', 15.0)
-    ledger.prepared(prepare, {"decode_s": 0.25, "warnings": ["clipping"]})
+    ledger.prepared(prepare, 1, {"decode_s": 0.25, "warnings": ["clipping"]})
     job = jobs.get("job_1")
     assert (job.stage, job.total_s, job.parts) == (Stage.TRANSCRIBING, 15.0, 1)
     assert (job.timings.decode_s, job.warnings) == (0.25, ("clipping",))
@@ -141,7 +142,7 @@ def test_a_worker_that_comes_late_is_fenced_whatever_it_tries(ledger: Ledger, st
         lambda: ledger.release(late),
         lambda: ledger.try_again(late, 0),
         lambda: ledger.offer_part(prepare, 1, "m", "{}", 10.0),
-        lambda: ledger.prepared(prepare, {}),
+        lambda: ledger.prepared(prepare, 1, {}),
         lambda: completed(ledger, late),
     ):
         with pytest.raises(Fenced, match="fenced"):
@@ -189,7 +190,7 @@ def test_the_file_is_assembled_when_it_is_cut_and_all_of_its_parts_are_done(
     assert ledger.claim("job_1", FINISH, "worker").outcome is ClaimOutcome.GONE
     ledger.finish_part(second)
     assert ledger.claim("job_1", FINISH, "worker").outcome is ClaimOutcome.GONE
-    ledger.prepared(prepare, {})
+    ledger.prepared(prepare, 2, {})
     claimed(ledger, FINISH)
 
 
@@ -198,11 +199,37 @@ def test_a_file_without_speech_has_no_parts_and_is_assembled_at_once(
 ) -> None:
     submit(store)
 
-    ledger.prepared(claimed(ledger, PREPARE), {})
+    ledger.prepared(claimed(ledger, PREPARE), 0, {})
 
     completed(ledger, claimed(ledger, FINISH))
     job = jobs.get("job_1")
     assert (job.status, job.total_s, job.parts) == (Status.COMPLETED, 0.0, 0)
+
+
+def test_a_file_is_not_cut_as_long_as_redis_does_not_know_all_of_its_parts(
+    ledger: Ledger, jobs: JobStore, store: RedisStore
+) -> None:
+    """A server that is killed may have acknowledged what it never wrote."""
+    submit(store)
+    prepare = claimed(ledger, PREPARE)
+
+    with pytest.raises(StoreUnavailable):
+        ledger.prepared(prepare, 1, {})
+
+    ledger.offer_part(prepare, 0, "m", "{}", 10.0)
+    ledger.prepared(prepare, 1, {})
+    assert jobs.get("job_1").parts == 1
+
+
+def test_only_failures_count_against_what_may_fail(ledger: Ledger, store: RedisStore) -> None:
+    submit(store)
+    lapse_lease(store, claimed(ledger, PREPARE))
+    ledger.release(claimed(ledger, PREPARE))
+    ledger.try_again(claimed(ledger, PREPARE), 0)
+
+    claim = claimed(ledger, PREPARE)
+
+    assert (claim.failures, claim.claims) == (1, 3)
 
 
 def test_a_part_offered_again_stays_as_it_is(ledger: Ledger, jobs: JobStore, store: RedisStore) -> None:
@@ -222,7 +249,7 @@ def test_a_part_offered_again_stays_as_it_is(ledger: Ledger, jobs: JobStore, sto
 
 def test_who_cancels_first_wins(ledger: Ledger, jobs: JobStore, store: RedisStore) -> None:
     submit(store)
-    ledger.prepared(claimed(ledger, PREPARE), {})
+    ledger.prepared(claimed(ledger, PREPARE), 0, {})
     finish = claimed(ledger, FINISH)
 
     assert ledger.cancel("job_1", webhook=None, retention_s=DAY_S)
@@ -235,7 +262,7 @@ def test_who_cancels_first_wins(ledger: Ledger, jobs: JobStore, store: RedisStor
 
 def test_who_ends_first_wins(ledger: Ledger, jobs: JobStore, store: RedisStore) -> None:
     submit(store)
-    ledger.prepared(claimed(ledger, PREPARE), {})
+    ledger.prepared(claimed(ledger, PREPARE), 0, {})
     completed(ledger, claimed(ledger, FINISH), webhook=b'{"type":"job.completed"}')
 
     assert not ledger.cancel("job_1", webhook=b'{"type":"job.canceled"}', retention_s=DAY_S)
@@ -282,7 +309,7 @@ def test_no_more_is_sent_than_workers_can_hold(ledger: Ledger, store: RedisStore
 
     assert len(ledger.dispatch(PREPARE_QUEUE, 2, hint_s=20)) == 2
     assert ledger.dispatch(PREPARE_QUEUE, 2, hint_s=20) == ()
-    ledger.prepared(claimed(ledger, PREPARE, "job_1"), {})
+    ledger.prepared(claimed(ledger, PREPARE, "job_1"), 0, {})
     assert len(ledger.dispatch(PREPARE_QUEUE, 2, hint_s=20)) == 1
     assert ledger.dispatch(PREPARE_QUEUE, 0, hint_s=20) == ()
 
@@ -304,7 +331,7 @@ def test_a_hint_that_came_twice_does_no_harm(ledger: Ledger, store: RedisStore) 
 
     assert ledger.claim("job_1", PREPARE, "other").outcome is ClaimOutcome.TAKEN
     ledger.beat(first)
-    ledger.prepared(first, {})
+    ledger.prepared(first, 0, {})
     assert ledger.claim("job_1", PREPARE, "other").outcome is ClaimOutcome.DONE
 
 

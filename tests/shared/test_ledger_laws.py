@@ -153,7 +153,10 @@ class LedgerLaws(RuleBasedStateMachine):
 
     @rule(claim=claims)
     def prepared(self, claim: Claim) -> None:
-        if claim.step == "prepare" and self.expect_fence(claim, lambda: self.ledger.prepared(claim, {})):
+        parts = sum(step.startswith("part") for step in self.known[claim.job_id].steps)
+        if claim.step == "prepare" and self.expect_fence(
+            claim, lambda: self.ledger.prepared(claim, parts, {})
+        ):
             self.finish_step(claim)
 
     @rule(claim=claims)

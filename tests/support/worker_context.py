@@ -85,5 +85,5 @@ def submit_part(
     part, flac = parts.encode(cuts(seconds), 0.0)
     context.blobs.write(job_files.part_audio(job_id, part_step(0)), flac)
     context.ledger.offer_part(prepare, 0, MODEL, part.to_json(), part.seconds)
-    context.ledger.prepared(prepare, {"decode_s": 0.1})
+    context.ledger.prepared(prepare, 1, {"decode_s": 0.1})
     return part_step(0)

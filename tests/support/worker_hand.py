@@ -47,7 +47,7 @@ class WorkerHand:
         for number in range(parts):
             self._ledger.offer_part(prepare, number, self._model, "{}", part_s)
         media = {"name": "talk.wav", "size_bytes": 1, "sha256": "0", "duration_s": parts * part_s}
-        self._ledger.prepared(prepare, {"decode_s": 0.5, "media": media | {"container": "wav"}})
+        self._ledger.prepared(prepare, parts, {"decode_s": 0.5, "media": media | {"container": "wav"}})
         return [self._ledger.claim(prepare.job_id, part_step(number), WORKER) for number in range(parts)]
 
     def keep(self, part: Claim, result: WindowResult) -> None:
