@@ -292,7 +292,7 @@ class Scene:
         try:
             taken = self._wait(lambda: _same_step(other.claims(began), claim), "nobody takes the step over")
             until = time.time() + longer_s
-            self._wait(lambda: time.time() > until, "the clock stands still")
+            self._wait(lambda: time.time() > until, "the clock stands still", longer_s)
         finally:
             victim.host.heal(self.redis, how)
         healed = time.time()
@@ -300,9 +300,9 @@ class Scene:
         back = self._wait(lambda: next(iter(victim.claims(healed)), None), f"{name} stays deaf after {how}")
         return Partition(how, healed - began, taken.at - began, back.at - healed, ending.event)
 
-    def _wait(self, found: Callable[[], T | None], complaint: str) -> T:
+    def _wait(self, found: Callable[[], T | None], complaint: str, longer_s: float = 0.0) -> T:
         """What `found` gives once it gives something; meanwhile there is always work."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + PATIENCE_S + longer_s
         while not (value := found()):
             assert time.monotonic() < deadline, complaint
             self.client.keep_busy()
