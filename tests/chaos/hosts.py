@@ -15,8 +15,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from ipaddress import ip_network
 from itertools import count
 from pathlib import Path
@@ -26,17 +25,16 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.fleet import Fleet
 from shared.job import Status
 from shared.redis_store import RedisStore, connect
 from shared.settings import Settings
 from tests.chaos.namespaces import Cut, Host, NotPermitted, network
-from tests.chaos.scene import encoded, has_ended, impatient, noise, say
+from tests.chaos.scene import encoded, impatient, noise, say
+from tests.chaos.stations import Line, Station
 from tests.support.api_server import api_server
 from tests.support.redis_server import find_binary, running
 from tests.support.service import Service
 from tests.support.waiting import PAUSE_S, wait_until
-from tests.support.worker_process import PLAIN, WorkerProcess
 from tests.worker.receiver import Receiver, receiver
 
 PATIENCE_S = 60.0
@@ -44,97 +42,12 @@ PATIENCE_S = 60.0
 
 _SOUNDS = 10
 _BACKLOG = 4
-_PACE = "0.06"
 _PORT = "6379"
 _WAIT_S = 120.0
-_MOMENT_S = 0.7
-_ENDINGS = ("step_done", "step_fenced", "step_left_to_sweeper", "step_put_off", "step_handed_back")
-"""How a claim may end, in the words of the worker's log."""
-
-
 _STARTS = 3
 """One for the undisturbed run, two for the workers."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """What a worker logged about a step, at `at` seconds since the epoch: all hosts have the one clock."""
-
-    at: float
-    event: str
-    job_id: str
-    step: str
-
-    @property
-    def names(self) -> tuple[str, str]:
-        return self.job_id, self.step
-
-
-@dataclass
-class Station:
-    """A worker on its host. Its log says what it claimed and how that ended."""
-
-    host: Host
-    log: Path
-    settings: Settings
-    fleet: Fleet
-    starts: int = 0
-    _process: WorkerProcess | None = None
-    _lines: list[Line] = field(default_factory=list)
-    _read: int = 0
-
-    def start(self, pace: str = _PACE) -> None:
-        with self.host.inside():
-            self._process = WorkerProcess(self.settings, self.fleet, self.log, (*PLAIN, "--pace", pace))
-        self._process.wait_ready()
-        self.starts += 1
-
-    def start_if_ended(self) -> None:
-        if self._process is not None and has_ended(self._process.pid):
-            self._process.close()
-            self.start()
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.stop()
-
-    def close(self) -> None:
-        if self._process is not None:
-            self._process.close()
-
-    def claims(self, since: float) -> list[Line]:
-        return [line for line in self._all() if line.event == "step_claimed" and line.at >= since]
-
-    def just_begun(self) -> Line | None:
-        """A part it claimed a moment ago and still works on."""
-        claims = self.claims(time.time() - _MOMENT_S)
-        parts = [line for line in claims if line.step.startswith("part")]
-        return next((line for line in parts if self.ending_of(line) is None), None)
-
-    def ending_of(self, claim: Line) -> Line | None:
-        """What became of its claim; None while it still holds on to it."""
-        later = (line for line in self._all() if line.names == claim.names and line.at >= claim.at)
-        return next((line for line in later if line.event in _ENDINGS), None)
-
-    def _all(self) -> list[Line]:
-        with self.log.open("rb") as log:
-            log.seek(self._read)
-            whole, end, _ = log.read().rpartition(b"\n")
-        self._read += len(whole) + len(end)
-        self._lines += [line for text in whole.splitlines() if (line := _line(text)) is not None]
-        return self._lines
-
-
-def _line(text: bytes) -> Line | None:
-    try:
-        fields = json.loads(text)
-        at = datetime.fromisoformat(fields["timestamp"]).timestamp()
-        return Line(at, fields["event"], fields["job_id"], fields["step"])
-    except (ValueError, KeyError, TypeError):
-        # Celery's own lines, and those about no step.
-        return None
 
 
 class Client:
@@ -292,7 +205,7 @@ class Scene:
         try:
             taken = self._wait(lambda: _same_step(other.claims(began), claim), "nobody takes the step over")
             until = time.time() + longer_s
-            self._wait(lambda: time.time() > until, "the clock stands still")
+            self._wait(lambda: time.time() > until, "the clock stands still", longer_s)
         finally:
             victim.host.heal(self.redis, how)
         healed = time.time()
@@ -300,9 +213,9 @@ class Scene:
         back = self._wait(lambda: next(iter(victim.claims(healed)), None), f"{name} stays deaf after {how}")
         return Partition(how, healed - began, taken.at - began, back.at - healed, ending.event)
 
-    def _wait(self, found: Callable[[], T | None], complaint: str) -> T:
+    def _wait(self, found: Callable[[], T | None], complaint: str, longer_s: float = 0.0) -> T:
         """What `found` gives once it gives something; meanwhile there is always work."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + PATIENCE_S + longer_s
         while not (value := found()):
             assert time.monotonic() < deadline, complaint
             self.client.keep_busy()
@@ -377,13 +290,14 @@ def _figures(
 ) -> Figures:
     client = scene.client
     statuses, bodies = client.statuses(), client.bodies()
+    lost = [job_id for job_id, status in statuses.items() if not status.is_terminal]
     completed = [job_id for job_id, status in statuses.items() if status is Status.COMPLETED]
     return Figures(
         seed=seed,
         jobs=len(statuses),
         partitions=partitions,
-        lost=tuple(job_id for job_id, status in statuses.items() if not status.is_terminal),
-        failed=tuple(sorted(statuses.keys() - set(completed))),
+        lost=tuple(lost),
+        failed=tuple(sorted(statuses.keys() - {*completed, *lost})),
         wrong=tuple(
             job_id
             for job_id in completed
