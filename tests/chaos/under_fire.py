@@ -19,11 +19,13 @@ from shared.settings import Settings
 from tests.chaos.api_process import SERVICE, ApiProcess, api_process
 from tests.chaos.scene import encoded, impatient, noise
 from tests.support.redis_server import find_binary, running
+from tests.support.waiting import wait_until
 from tests.support.worker_process import PLAIN, WorkerProcess, worker_process
 
 JOBS = "/v1/jobs"
 WAV = {"Content-Type": "audio/wav"}
 GIVE_UP_S = 30.0
+_SURELY_ON_DISK = 500_000
 _TERMINAL = ("completed", "failed", "canceled", "expired")
 
 
@@ -50,6 +52,10 @@ class UnderFire:
         """A lost hint is sent again after a second, a silent client is cut after two."""
         settings = impatient(redis_url, folder, upload_idle_s=2)
         return cls(settings, store, folder)
+
+    def uploads(self) -> set[str]:
+        """Names of the files that are not whole yet, or never will be."""
+        return {name for name in self.files() if name.startswith("incoming/")}
 
     def files(self) -> dict[str, int]:
         """Sizes of all files in the blob store, by name."""
@@ -90,8 +96,8 @@ def submit(
     )
 
 
-def begun_upload(api: ApiProcess, chance: Random) -> tuple[socket.socket, int]:
-    """Sends a part of a recording, as a body or in a form, and stays there; how many bytes are out."""
+def begun_upload(fire: UnderFire, api: ApiProcess, chance: Random) -> socket.socket:
+    """Sends a part of a recording, as a body or in a form, and stays there; much of it is on disk by then."""
     size = chance.choice((1_000, 100_000, 3_000_000))
     content = chance.randbytes(size)
     head = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n"
@@ -102,9 +108,12 @@ def begun_upload(api: ApiProcess, chance: Random) -> tuple[socket.socket, int]:
         body = form % content
         message = head % (b"multipart/form-data; boundary=cut", len(body)) + body
     sent = chance.randrange(1, len(message))
+    before = fire.uploads()
     connection = socket.create_connection(api.address, timeout=GIVE_UP_S)
     connection.sendall(message[:sent])
-    return connection, sent
+    if sent > _SURELY_ON_DISK:
+        wait_until(lambda: fire.uploads() - before)
+    return connection
 
 
 def keyed(key: str) -> dict[str, str]:
