@@ -27,6 +27,9 @@ from shared.task_queue import CeleryQueue, Dispatcher, TaskQueue, make_celery
 
 # Threads that clients who wait may never take, as a share of all.
 _FREE_SHARE = 4
+# Every answer is to come within five seconds, from a Redis that stands still too: a submission asks twice.
+_STORE_S = 2.3
+_HINT_S = 1.0
 
 
 def create_app(settings: Settings | None = None, tasks: TaskQueue | None = None) -> Flask:
@@ -53,7 +56,7 @@ def create_app(settings: Settings | None = None, tasks: TaskQueue | None = None)
 
 
 def _wire(settings: Settings, tasks: TaskQueue | None) -> Parts:
-    store = RedisStore(connect(settings.redis_url))
+    store = RedisStore(connect(settings.redis_url, timeout_s=_STORE_S, is_patient=False))
     ledger, fleet = Ledger(store, settings.lease_s), Fleet(store)
     jobs, blobs = JobStore(store), BlobStore(settings.blob_url)
     return Parts(
@@ -66,7 +69,7 @@ def _wire(settings: Settings, tasks: TaskQueue | None) -> Parts:
         speeds=Speeds(fleet),
         blobs=blobs,
         dispatcher=Dispatcher(
-            ledger, fleet, tasks or CeleryQueue(make_celery(settings.redis_url)), settings.hint_s
+            ledger, fleet, tasks or CeleryQueue(make_celery(settings.redis_url, _HINT_S)), settings.hint_s
         ),
         waiters=BoundedSemaphore(settings.api_threads - settings.api_threads // _FREE_SHARE),
     )

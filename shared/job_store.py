@@ -20,7 +20,7 @@ MOST_OWED_S = 1e12
 
 _SCAN = 200
 _MOST_SCANNED = 5_000
-_BLOCK_S = 2.0
+_BLOCK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,13 @@ _MOST_CONNECTIONS = 4096
 SCRIPTS = Path(__file__).with_name("lua")
 
 
-def connect(url: str, *, timeout_s: float = 4.0, retries: int = 1) -> "Redis":
-    """A client whose calls end within about `timeout_s` times `retries` + 1, even when Redis is frozen."""
+def connect(url: str, *, timeout_s: float = 4.0, retries: int = 1, is_patient: bool = True) -> "Redis":
+    """A client whose calls end within about `timeout_s` times `retries` + 1, even when Redis is frozen.
+
+    Without patience only a connection that broke is tried again, not an answer that did not come: then calls
+    end within `timeout_s`.
+    """
+    errors = (RedisConnectionError, RedisTimeoutError) if is_patient else (RedisConnectionError,)
     return Redis.from_url(
         url,
         decode_responses=True,
@@ -38,8 +43,8 @@ def connect(url: str, *, timeout_s: float = 4.0, retries: int = 1) -> "Redis":
         socket_connect_timeout=timeout_s,
         # Each client that waits for a job holds one.
         max_connections=_MOST_CONNECTIONS,
-        retry=Retry(ExponentialBackoff(cap=1, base=0.05), retries),
-        retry_on_error=[RedisConnectionError, RedisTimeoutError],
+        retry=Retry(ExponentialBackoff(cap=1, base=0.05), retries, errors),
+        retry_on_error=list(errors),
     )
 
 

@@ -35,8 +35,12 @@ def task_name(step: str) -> str:
     return f"ananse.{kind}"
 
 
-def make_celery(redis_url: str) -> Celery:
-    """Celery 5.7 as measured: JSON only, early ack, no results, fetch only when a thread is free."""
+def make_celery(redis_url: str, timeout_s: float = 10) -> Celery:
+    """Celery 5.7 as measured: JSON only, early ack, no results, fetch only when a thread is free.
+
+    A send to a Redis that stands still takes twice `timeout_s`; a worker waits for messages, so its own must
+    be longer than that takes.
+    """
     celery = Celery("ananse", broker=broker_url(redis_url))
     celery.conf.update(
         result_backend=None,
@@ -56,7 +60,7 @@ def make_celery(redis_url: str) -> Celery:
         worker_redirect_stdouts=False,
         event_queue_expires=60,
         task_create_missing_queues=True,
-        broker_transport_options=_transport_options(),
+        broker_transport_options=_transport_options(timeout_s),
     )
     return celery
 
@@ -70,17 +74,16 @@ def broker_url(redis_url: str) -> str:
     return f"redis+socket://{parts.path}?virtual_host={database}"
 
 
-def _transport_options() -> dict[str, Any]:
-    # With early ack a message is "unacked" for milliseconds, so the short visibility timeout is safe.
+def _transport_options(timeout_s: float) -> dict[str, Any]:
     return {
-        "visibility_timeout": 120,
-        "unacked_restore_interval": 5,
-        "unacked_restore_throttle": 1,
+        # A hint may be lost. To keep those that are being fetched costs round trips, and the worker: kombu
+        # 5.7.0 restores them on a connection that is gone, and ends of it ("no attribute 'hostname'").
+        "ack_emulation": False,
         # A hint is not worth waiting for: the broker is tried once more, at once, and then left alone.
         "max_retries": 1,
         "interval_start": 0,
-        "socket_timeout": 10,
-        "socket_connect_timeout": 5,
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s / 2,
         "socket_keepalive": True,
         "health_check_interval": 25,
         "global_keyprefix": _KEY_PREFIX,

@@ -29,6 +29,9 @@ from worker.leases import Leases
 from worker.sweeper import Sweeper
 from worker.webhooks import key_of
 
+EXIT_CONSUMER_ENDED = 72
+"""Celery gave up although nobody told it to: whoever restarts failures is to restart this."""
+
 _REDIS_RETRIES = 6
 _SPARE_THREADS = 2
 
@@ -121,6 +124,9 @@ def run(worker: Worker) -> None:
         worker.drain()
 
     worker.celery.worker_main(_arguments(worker.context))
+    if not worker.context.leases.draining.is_set():
+        _log.error("consumer_ended")
+        raise SystemExit(EXIT_CONSUMER_ENDED)
 
 
 def _arguments(context: Context) -> list[str]:
