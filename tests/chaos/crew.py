@@ -86,16 +86,18 @@ class Crew:
 
     def hire(self, count: int = 1, **more: str) -> list[WorkerProcess]:
         """Workers that are ready for work; `more` are further environment variables."""
-        command = (COUNTING, "--tally", str(self._tally), "--pace", str(self.pace))
-        new = []
-        for _ in range(count):
-            self._logs.append(self._folder / f"worker-{len(self._logs)}.log")
-            worker = WorkerProcess(self.service.settings, self.service.fleet, self._logs[-1], command, **more)
-            self.workers.append(worker)
-            new.append(worker)
+        new = [self._start(more) for _ in range(count)]
         for worker in new:
             worker.wait_ready()
         return new
+
+    def _start(self, more: Mapping[str, str]) -> WorkerProcess:
+        command = (COUNTING, "--tally", str(self._tally), "--pace", str(self.pace))
+        log = self._folder / f"worker-{len(self._logs)}.log"
+        worker = WorkerProcess(self.service.settings, self.service.fleet, log, command, **more)
+        self._logs.append(log)
+        self.workers.append(worker)
+        return worker
 
     def dismiss(self, worker: WorkerProcess) -> None:
         """kill -9, unless it is dead already."""
@@ -111,11 +113,11 @@ class Crew:
             worker.close()
 
     def replace_dead(self) -> int:
-        """A new worker for each that died; how many."""
+        """A new worker for each that died; how many. They may be dead again before anybody looks."""
         dead = [worker for worker in self.workers if has_ended(worker)]
         for worker in dead:
             self.dismiss(worker)
-        self.hire(len(dead))
+            self._start({})
         return len(dead)
 
     def submit(self, recording: Sound, **options: object) -> str:
