@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from pydantic import TypeAdapter
 
-from shared.errors import BacklogFull, IdempotencyMismatch, NotFound, StorageFull
+from shared.errors import BacklogFull, IdempotencyMismatch, NotFound, StorageFull, StoreUnavailable
 from shared.job import Delivery, Failure, Job, ModelUsed, Options, Stage, Status, Timings
 from shared.ledger import prepare_queue_of
 from shared.media import Media
@@ -145,7 +145,10 @@ class JobStore:
             record: Mapping[str, str] = self._store.client.hgetall(self._store.key("job", job_id))
         if not record.get("status") or (tenant is not None and record["tenant"] != tenant):
             raise NotFound("There is no such job.")
-        return job_of(record)
+        try:
+            return job_of(record)
+        except (KeyError, ValueError) as error:
+            raise StoreUnavailable("A record of another version cannot be read.", retry_after_s=30) from error
 
     def page(self, tenant: str, filters: Filters) -> Page:
         """Newest first. A page may be short of `limit` and still have a next one when filters are narrow."""

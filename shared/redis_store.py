@@ -81,7 +81,8 @@ class RedisStore:
             raise StoreUnavailable(retry_after_s=5) from error
         except ResponseError as error:
             # Redis writes no more when its disk is full (MISCONF) and answers nothing while it loads.
-            if str(error).startswith(("MISCONF", "OOM")):
+            # In a pipeline the word stands behind the command's number.
+            if any(word in str(error) for word in ("MISCONF", "OOM command")):
                 raise StorageFull("The job store cannot write.", retry_after_s=30) from error
             if str(error).startswith(("LOADING", "BUSY", "NOREPLICAS")):
                 raise StoreUnavailable(retry_after_s=5) from error
