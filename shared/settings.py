@@ -51,7 +51,9 @@ class Settings(BaseSettings):
     public_url: str | None = Field(None, description="The service's own address, for links in webhooks.")
     max_upload_bytes: Annotated[int, Field(ge=1024)] = Field(5 * 2**30, description="Largest upload taken.")
     upload_idle_s: Annotated[float, Field(ge=1)] = Field(
-        60, description="An upload that sends nothing for so long is cut."
+        60,
+        description="Who takes longer for a request's head, or for each next 128 KiB of an upload, is cut, "
+        "and so is who reads nothing for so long.",
     )
     max_wait_s: Annotated[float, Field(ge=0, le=120)] = Field(
         60, description="Longest `?wait=` and longest wait of `POST /transcribe`."

@@ -4,6 +4,7 @@ answered, nothing is left of the others, and a job has one end wherever one look
 import asyncio
 import json
 import random
+import re
 import socket
 import struct
 import time
@@ -45,6 +46,24 @@ ANSWERED_S = 5.0
 POLLERS = 200
 POLLED_S = 10.0
 CANCELS = 200
+PAUSE_S = 0.05
+_LIVE = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+_UPLOAD = b"POST /v1/jobs?vad=off HTTP/1.1\r\nHost: x\r\nContent-Type: audio/wav\r\n"
+_CHUNKED = _UPLOAD + b"Transfer-Encoding: chunked\r\n\r\n"
+PIECES: Sequence[tuple[Sequence[bytes], list[int]]] = (
+    ((_LIVE[:20], _LIVE[20:-1], _LIVE[-1:]), [200]),
+    ((b"\r\n" + _LIVE,), [200]),
+    ((_LIVE + _LIVE[:30], _LIVE[30:]), [200, 200]),
+    ((_LIVE[:-4] + b"\r\nCookie: " + b"a" * 8000 + b"\r\nMore: " + b"a" * 8000, b"\r\n\r\n"), [200]),
+    ((_LIVE[:-2] + b"Cookie: " + b"a" * 20_000 + b"\r\n\r\n",), [431]),
+    ((_UPLOAD + b"Content-Length: 6\r\n\r\n", b"sou", b"nds"), [202]),
+    ((_UPLOAD + b"Content-Length: 5\r\n\r\nsound" + _LIVE,), [202, 200]),
+    ((_UPLOAD + b"Content-Length: 300000\r\n\r\n", *[bytes(50_000)] * 6), [202]),
+    ((_UPLOAD + b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\n", b"sound"), [100, 202]),
+    ((_CHUNKED, b"5\r\nso", b"und\r\n0\r\n\r\n"), [202]),
+    ((_CHUNKED + b"5\r\nsound\r\n0\r\nMore: x\r\n\r\n", _LIVE), [202, 200]),
+    ((_UPLOAD + b"Content-Length: 9999999999999\r\n\r\n",), [413]),
+)
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -238,3 +257,23 @@ def said(outcome: Outcome) -> str:
     words = {outcome.job, outcome.listed, outcome.transcript}
     words |= {event.removeprefix("job.") for event in outcome.events} or {"nothing"}
     return words.pop() if len(words) == 1 and len(outcome.events) == 1 else str(outcome)
+
+
+def test_requests_that_come_in_pieces_are_whole_requests(fire: UnderFire) -> None:
+    """The other side of row 20: nobody who means well is kept waiting for the end of our patience."""
+    with fire.api(upload_idle_s=60) as api:
+        for pieces, statuses in PIECES:
+            with socket.create_connection(api.address, timeout=10) as client:
+                for piece in pieces:
+                    client.sendall(piece)
+                    time.sleep(PAUSE_S)
+                assert answered(client, len(statuses)) == statuses, pieces
+
+
+def answered(client: socket.socket, count: int) -> list[int]:
+    """The status of so many answers, or of fewer when there are no more."""
+    come, statuses = b"", []
+    while len(statuses) < count and (chunk := client.recv(65536)):
+        come += chunk
+        statuses = [int(found) for found in re.findall(rb"HTTP/1\.1 ([0-9]{3})", come)]
+    return statuses
