@@ -98,7 +98,7 @@ def test_a_full_disk_refuses_uploads_and_takes_them_again(
 def filling(disk: SmallDisk) -> Iterator[bytes]:
     """A body during which the disk fills up; the rest is small enough not to be cut off unread."""
     yield bytes(2 * MIB)
-    wait_until(lambda: any(path.stat().st_size for path in (disk.root / "blobs" / "incoming").iterdir()))
+    wait_until(lambda: any(path.stat().st_size for path in (disk.root / "blobs" / "incoming").iterdir()), 30)
     disk.fill()
     yield bytes(MIB // 4)
 
