@@ -161,12 +161,19 @@ def _kept(held: Held, job: Job, windows: Sequence[Window], context: Context) -> 
         stored = _part_results(job.id, held.claim.step, context)
     except BlobMissing:
         return {}
-    cut = [(window.index, round(window.start_s, 3)) for window in windows]
-    if [(result.index, round(result.start, 3)) for result in stored] != cut:
+    if not _are_of(windows, stored):
         return {}
     for window, result in zip(windows, stored, strict=True):
         context.ledger.checkpoint(held.claim, result, window.duration_s)
     return {result.index: result for result in stored}
+
+
+def _are_of(windows: Sequence[Window], results: Sequence[WindowResult]) -> bool:
+    """Whether the results are of these windows, cut as they are; times are kept to the millisecond."""
+    return len(windows) == len(results) and all(
+        window.index == result.index and abs(window.start_s - result.start) < 0.002
+        for window, result in zip(windows, results, strict=True)
+    )
 
 
 def _offer(number: int, cuts: Sequence[Cut], held: Held, job: Job, context: Context) -> None:

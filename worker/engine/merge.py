@@ -93,8 +93,8 @@ def window_result(window: Window, hypothesis: Hypothesis) -> WindowResult:
     )
     return WindowResult(
         index=window.index,
-        start=round(window.start_s, 3),
-        end=round(window.start_s + window.duration_s, 3),
+        start=_ms(window.start_s) / 1000,
+        end=_ms(window.start_s + window.duration_s) / 1000,
         segments=segments,
         suppressed=tuple(
             Suppressed(passage.start, passage.end, passage.text, passage.reason.value)
