@@ -130,8 +130,12 @@ def _create(parts: Parts, new: NewJob) -> tuple[Job, bool]:
 
 def _confirm(parts: Parts, new: NewJob, is_new: bool) -> None:
     """Writes the manifest, the second truth beside the record, unless an earlier request did; and looks once
-    more whether both are there, for Redis may have been emptied in between. Raises Rebuilding."""
-    if not parts.blobs.exists(job_files.manifest(new.id)):
+    more whether both are there, for Redis may have been emptied in between. Raises Rebuilding.
+
+    A repeat may be about a job whose recording is gone, with all else: there is nothing left to keep.
+    """
+    is_written = parts.blobs.exists(job_files.manifest(new.id))
+    if not is_written and parts.blobs.exists(job_files.media(new.id)):
         try:
             job_files.write_manifest(parts.blobs, new)
         except DependencyError:

@@ -1,12 +1,17 @@
 """Where the bytes of a job lie in the blob store; the manifest, which says what was accepted."""
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 
 from shared.blob_store import BlobStore
 from shared.job import Options
 from shared.job_store import NewJob
 from shared.media import Media
+
+
+class ManifestUnreadable(Exception):
+    """A manifest that nobody can make a job of."""
 
 
 def folder(job_id: str) -> str:
@@ -64,8 +69,15 @@ def write_manifest(blobs: BlobStore, new: NewJob) -> None:
 
 
 def read_manifest(blobs: BlobStore, job_id: str) -> NewJob:
-    """Raises BlobMissing."""
-    fields = json.loads(blobs.read(manifest(job_id)))
+    """Raises BlobMissing, and ManifestUnreadable when it was not written by `write_manifest`."""
+    try:
+        return _new_job(json.loads(blobs.read(manifest(job_id))))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ManifestUnreadable(job_id) from error
+
+
+def _new_job(fields: dict[str, Any]) -> NewJob:
+    accepted_at = fields.get("accepted_at")
     return NewJob(
         id=fields["id"],
         tenant=fields["tenant"],
@@ -75,6 +87,7 @@ def read_manifest(blobs: BlobStore, job_id: str) -> NewJob:
         retry_of=fields["retry_of"],
         idempotency_key=fields["idempotency_key"],
         request_hash=fields["request_hash"],
-        audio_s=fields["audio_s"],
-        accepted_at=datetime.fromisoformat(fields["accepted_at"]),
+        # The first manifests said neither.
+        audio_s=fields.get("audio_s", 0.0),
+        accepted_at=datetime.fromisoformat(accepted_at) if accepted_at else datetime.now(UTC),
     )

@@ -71,6 +71,10 @@ class Rebuild:
             accepted = job_files.read_manifest(self._blobs, job_id)
         except BlobMissing:
             return False
+        except job_files.ManifestUnreadable:
+            # Its bytes stay, for whoever can read it; nobody else is to wait for that.
+            _log.error("manifest_unreadable", job_id=job_id)
+            return True
         if self._outcomes.restore(job_id):
             _log.warning("outcome_restored", job_id=job_id)
         elif is_forgotten:

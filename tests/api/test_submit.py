@@ -360,3 +360,19 @@ def test_broker_that_is_away_fails_no_request(
 
     assert answer.status_code == 202
     assert client.get(answer.json["links"]["self"]).json["status"] == "queued"
+
+
+def test_a_repeat_makes_nothing_of_what_has_expired(
+    client: FlaskClient, recording: bytes, parts: Parts, files: Callable[[], list[str]]
+) -> None:
+    """Its data is gone; were there a manifest again, it would be run anew when Redis forgets."""
+    send = {"data": recording, "content_type": "audio/wav", "headers": {"Idempotency-Key": "k"}}
+    job = client.post("/v1/jobs", **send).json
+    client.post(job["links"]["cancel"])
+    parts.blobs.remove(job_files.folder(job["id"]))
+    parts.jobs.expire(job["id"], 600)
+
+    again = client.post("/v1/jobs", **send)
+
+    assert (again.status_code, again.json["id"], again.json["status"]) == (202, job["id"], "expired")
+    assert files() == []

@@ -1,6 +1,7 @@
 """Redis came back empty, or old: every job that was accepted is there again, as it was or as it ended."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -241,3 +242,32 @@ def test_one_at_a_time_is_at_it(rebuild: Rebuild, store: RedisStore) -> None:
     assert not rebuild.look()
     store.client.delete(store.key("rebuilding"))
     assert rebuild.look()
+
+
+def test_one_manifest_that_cannot_be_read_keeps_nobody_else_waiting(
+    rebuild: Rebuild, jobs: JobStore, blobs: BlobStore, store: RedisStore
+) -> None:
+    accept(jobs, blobs, "job_1")
+    accept(jobs, blobs, "job_0")
+    blobs.write(job_files.manifest("job_0"), b"{ torn")
+
+    store.client.flushall()
+
+    assert rebuild.look()
+    rebuild.require_whole()
+    assert jobs.get("job_1").status is Status.QUEUED
+
+
+def test_a_manifest_of_an_earlier_version_is_read(
+    rebuild: Rebuild, jobs: JobStore, blobs: BlobStore, store: RedisStore
+) -> None:
+    accept(jobs, blobs, "job_1")
+    fields = json.loads(blobs.read(job_files.manifest("job_1")))
+    for name in ("audio_s", "accepted_at"):
+        del fields[name]
+    blobs.write(job_files.manifest("job_1"), json.dumps(fields).encode())
+
+    store.client.flushall()
+    rebuild.look()
+
+    assert jobs.get("job_1").status is Status.QUEUED
