@@ -125,6 +125,7 @@ def _create(parts: Parts, new: NewJob) -> tuple[Job, bool]:
             pass
         raise
     except NotFound as error:
+        parts.rebuild.require_whole()
         raise Expired("The job that this Idempotency-Key made was deleted.") from error
 
 

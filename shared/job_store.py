@@ -99,7 +99,14 @@ class JobStore:
             raise BacklogFull()
         if outcome == "full":
             raise StorageFull("The job store is full.", retry_after_s=30)
-        return self.get(job_id), outcome == "created"
+        is_new = outcome == "created"
+        try:
+            return self.get(job_id), is_new
+        except NotFound as error:
+            if is_new:
+                # Nobody else knows its id: Redis has lost it since.
+                raise StoreUnavailable(retry_after_s=5) from error
+            raise
 
     def create_again(self, accepted: NewJob, idempotency_s: float) -> bool:
         """Makes the record of a job that was accepted before and forgotten; it waits as if it had just come.

@@ -70,11 +70,14 @@ class Outcomes:
         return True
 
     def _read(self, job_id: str) -> Outcome | None:
-        key, client = self._store.key, self._store.client
+        key = self._store.key
         with self._store.guarded():
-            record: dict[str, str] = client.hgetall(key("job", job_id))
-            webhook: str | None = client.hget(key("step", job_id, _OUTBOX), "body")
-            deliveries: list[str] = client.lrange(key("deliveries", job_id), 0, -1)
+            # At one moment: Redis may lose what it knows between two reads, and half an outcome is none.
+            pipe = self._store.client.pipeline(transaction=True)
+            pipe.hgetall(key("job", job_id))
+            pipe.hget(key("step", job_id, _OUTBOX), "body")
+            pipe.lrange(key("deliveries", job_id), 0, -1)
+            record, webhook, deliveries = pipe.execute()
         status = record.get("status")
         if status is None or not Status(status).is_terminal or status == Status.EXPIRED:
             return None

@@ -5,7 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.chaos.campaign import Plan, run
+from tests.chaos.campaign import FORGETFUL, KILLED, Plan, run
 from tests.chaos.scene import say
 
 
@@ -16,10 +16,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--clients", type=int, default=24)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--forgetful", action="store_true", help="Redis is emptied or set back, not killed")
     parser.add_argument("--report", type=Path, help="a Markdown file to write")
     parser.add_argument("--folder", type=Path, help="keep logs and bytes here")
     asked = parser.parse_args()
-    plan = Plan(asked.jobs, asked.every, asked.workers, asked.clients, seed=asked.seed)
+    shares = FORGETFUL if asked.forgetful else KILLED
+    plan = Plan(asked.jobs, asked.every, asked.workers, asked.clients, seed=asked.seed, shares=shares)
     with tempfile.TemporaryDirectory(prefix="ananse-chaos-") as temporary:
         folder = asked.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)

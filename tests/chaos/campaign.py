@@ -6,9 +6,9 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,10 @@ from tests.chaos.clients import Load, hook
 from tests.chaos.cluster import Cluster, cluster
 from tests.chaos.promises import TERMINAL, Book, Verdict, judge
 
-SHARES = {"worker": 40, "child": 40, "api": 10, "redis": 10}
+KILLED = {"worker": 40, "child": 40, "api": 10, "redis": 10}
+FORGETFUL = {"emptied": 50, "old": 50}
+"""Shares of the faults: processes that are killed, or a Redis that loses what it knows."""
+
 QUIET_S = 120.0
 _EVERY_S = 10.0
 
@@ -34,6 +37,7 @@ class Plan:
     clients: int = 24
     pace: float = 0.01
     seed: int = 1
+    shares: Mapping[str, int] = field(default_factory=lambda: KILLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +57,12 @@ class Report:
 
     def markdown(self) -> str:
         plan, memory_gb = self.plan, psutil.virtual_memory().total / 2**30
-        rows = [(field.name, len(getattr(self.verdict, field.name))) for field in fields(Verdict)]
+        rows = [(word.name, len(getattr(self.verdict, word.name))) for word in fields(Verdict)]
         lines = [
-            f"# {plan.jobs} jobs, a kill -9 every {plan.every_s:g} s",
+            f"# {plan.jobs} jobs, a fault every {plan.every_s:g} s",
             "",
             f"`python -m tests.chaos --jobs {plan.jobs} --every {plan.every_s:g} --workers {plan.workers}"
-            f" --clients {plan.clients} --seed {plan.seed}`",
+            f" --clients {plan.clients} --seed {plan.seed}{' --forgetful' * (plan.shares is FORGETFUL)}`",
             "",
             f"{psutil.cpu_count()} cores, {memory_gb:.0f} GB, {platform.system()}, Python"
             f" {platform.python_version()}. Redis with AOF (`everysec`), one API, {plan.workers} workers.",
@@ -114,8 +118,10 @@ def _faults(service: Cluster, plan: Plan) -> Iterator[Counter[str]]:
 
     def strike() -> None:
         while not done.wait(plan.every_s):
-            kind = chance.choices(list(SHARES), list(SHARES.values()))[0]
+            kind = chance.choices(list(plan.shares), list(plan.shares.values()))[0]
             struck[service.strike(kind, chance)] += 1
+            if kind in FORGETFUL:
+                struck["red"] += not _is_ready(service.url)
 
     thread = threading.Thread(target=strike, daemon=True)
     thread.start()
@@ -124,6 +130,12 @@ def _faults(service: Cluster, plan: Plan) -> Iterator[Counter[str]]:
     finally:
         done.set()
         thread.join()
+
+
+def _is_ready(url: str) -> bool:
+    with suppress(httpx.TransportError):
+        return httpx.get(f"{url}/readyz", timeout=10).status_code == 200
+    return False
 
 
 @contextmanager

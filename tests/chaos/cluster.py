@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from shared.redis_store import connect
 from shared.settings import PREFIX, Settings
 from tests.support.redis_server import RedisServer, find_binary
 
@@ -88,8 +90,11 @@ class Post:
 class Cluster:
     """`url` is the API's. Settings are impatient: a dead worker is noticed after three seconds."""
 
-    def __init__(self, folder: Path, redis: RedisServer, workers: int, pace: float) -> None:
+    def __init__(
+        self, folder: Path, redis: RedisServer, redis_folder: Path, workers: int, pace: float
+    ) -> None:
         self.redis = redis
+        self._redis_folder = redis_folder
         # A server lives no longer than the thread that started it: this one stays.
         self._redis_hand = ThreadPoolExecutor(1)
         self.settings = _settings(folder, redis.url, _free_port())
@@ -101,9 +106,16 @@ class Cluster:
         self.workers = [Post(worker, environment, folder / f"worker-{n}.log") for n in range(workers)]
 
     def strike(self, kind: str, chance: random.Random) -> str:
-        """kill -9. Where no decoder runs, the worker is hit; what was hit."""
-        if kind == "redis":
-            self._redis_hand.submit(self._restart_redis).result()
+        """kill -9; or, of Redis, "emptied" and "old": its data gone, or that of the last time it was old.
+
+        Where no decoder runs, the worker is hit; what was hit.
+        """
+        if kind == "emptied":
+            with connect(self.settings.redis_url) as client:
+                client.flushall()
+            return kind
+        if kind in ("redis", "old"):
+            self._redis_hand.submit(self._restart_redis, kind == "old").result()
             return kind
         if kind == "api":
             chance.choice([self.api.kill, *(child.kill for child in self.api.children())])()
@@ -123,9 +135,19 @@ class Cluster:
         self.redis.kill()
         self._redis_hand.shutdown()
 
-    def _restart_redis(self) -> None:
+    def _restart_redis(self, is_old: bool) -> None:
         self.redis.kill()
+        if is_old:
+            self._turn_back()
         self.redis.start()
+
+    def _turn_back(self) -> None:
+        """The server's files as they were the last time; the first time there is nothing to go back to."""
+        now, then = self._redis_folder / "appendonlydir", self._redis_folder / "then"
+        if then.exists():
+            shutil.rmtree(now)
+            then.rename(now)
+        shutil.copytree(now, then)
 
 
 @contextmanager
@@ -135,7 +157,7 @@ def cluster(folder: Path, redis_folder: Path, workers: int = 4, pace: float = 0.
     if binary is None:
         raise RuntimeError("no redis-server or valkey-server is installed")
     redis = RedisServer(binary, redis_folder, "--appendonly", "yes")
-    made = Cluster(folder, redis, workers, pace)
+    made = Cluster(folder, redis, redis_folder, workers, pace)
     try:
         yield made
     finally:

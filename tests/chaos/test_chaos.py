@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.campaign import Plan, run
+from tests.chaos.campaign import FORGETFUL, KILLED, Plan, run
 from tests.chaos.promises import Book, Verdict, judge
 from tests.chaos.scene import say
 
@@ -99,5 +99,20 @@ def test_nothing_is_lost_whatever_is_killed(tmp_path: Path) -> None:
     say(report.markdown())
 
     assert report.verdict.is_kept, report.verdict
-    assert set(report.faults) == {"worker", "child", "api", "redis"}
+    assert set(report.faults) == set(KILLED)
     assert report.executions_per_job <= 1.10
+
+
+@pytest.mark.redis
+@pytest.mark.service
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_nothing_is_lost_when_redis_loses_everything(tmp_path: Path) -> None:
+    """Emptied and set back, again and again, under load; each time the service says that it is not ready."""
+    report = run(Plan(jobs=150, every_s=4.0, seed=5, shares=FORGETFUL), tmp_path, say)
+    say(report.markdown())
+
+    assert report.verdict.is_kept, report.verdict
+    assert report.faults["emptied"]
+    assert report.faults["old"]
+    assert report.faults["red"] > 0
