@@ -17,7 +17,6 @@ import itertools
 import json
 import os
 import platform
-import re
 import signal
 import statistics
 import sys
@@ -29,12 +28,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import numpy as np
-import psutil
 import soundfile
 
+from benchmarks.http_load import PERIOD_S, Polls, poll_all, submit_all
 from shared.fleet import WorkerState
 from shared.job import Options, Status, VadOptions
 from shared.job_store import NewJob
@@ -43,7 +41,7 @@ from shared.media import Media
 from shared.models import ModelSource
 from shared.redis_store import RedisStore, connect
 from shared.settings import PREFIX, Settings
-from tests.support.api_server import ApiServer, api_server
+from tests.support.api_server import api_server
 from tests.support.redis_server import find_binary, running
 from tests.support.service import MODEL, SAMPLES, Service
 from tests.support.waiting import wait_until
@@ -53,8 +51,6 @@ from worker.engine.values import SAMPLE_RATE, DecodingOptions, Pcm, Window
 
 FSYNC = ("everysec", "always")
 RECORDING_S = 4
-PERIOD_S = 5.0
-"""How often a poller asks."""
 SETUP_CLIENTS = 16
 STEPS = 4
 """Parts at work on the worker that is killed."""
@@ -67,9 +63,7 @@ TOKENS_S = 2.0
 """Sound so long may be written in TOKENS tokens and no more. The encoder hears 30 s whatever their length."""
 
 _END_S = 300.0
-_ANSWER_S = 60.0
 _PRETENDED = "pretended"
-_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -101,20 +95,6 @@ FULL = Sizes({1: 300, 16: 960}, 2_000, 60.0, 500, ((30.0, 3), (6.0, 5)), 2_000, 
 QUICK = Sizes({1: 10, 16: 32}, 150, 4.0, 10, ((3.0, 1), (2.0, 1)), 64, 2)
 
 
-@dataclass(frozen=True, slots=True)
-class Polls:
-    """`seconds` of each answered poll since it was due: a late one is not excused by the one before it.
-
-    `unanswered` had another answer than 200, or were too late to be sent; shares are of one core.
-    """
-
-    seconds: tuple[float, ...]
-    unanswered: int
-    connections: int
-    client_share: float
-    api_share: float
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ledger")
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that all of it works")
@@ -144,7 +124,7 @@ def submit_latency(sizes: Sizes) -> Iterator[Figure]:
         with _service(fsync) as service, api_server(service.settings) as api:
             numbers = itertools.count()
             # The first requests of a process load and connect what later ones find ready.
-            asyncio.run(_submit_all(api.url, map(_recording, itertools.islice(numbers, 32)), SETUP_CLIENTS))
+            asyncio.run(submit_all(api.url, map(_recording, itertools.islice(numbers, 32)), SETUP_CLIENTS))
             for clients, count in sizes.submits.items():
                 bodies = list(map(_recording, itertools.islice(numbers, count)))
                 with_worker = _with_a_pretended_worker(service, bodies)
@@ -159,7 +139,7 @@ def submit_latency(sizes: Sizes) -> Iterator[Figure]:
 
 def _submit_figure(url: str, fsync: str, workers: str, clients: int, bodies: Iterable[bytes]) -> Figure:
     _say(f"submits: appendfsync {fsync}, workers {workers}, {clients} at once")
-    seconds = [took_s for _, took_s in asyncio.run(_submit_all(url, bodies, clients))]
+    seconds = [took_s for _, took_s in asyncio.run(submit_all(url, bodies, clients))]
     return Figure(
         f"Submit, appendfsync {fsync}, workers {workers}, {_count(clients, 'client')}",
         _percentiles(seconds, (50, 99)),
@@ -180,13 +160,13 @@ def pollers(sizes: Sizes) -> Iterator[Figure]:
     with _service() as service, api_server(service.settings) as api:
         _say(f"pollers: {sizes.pollers} jobs to ask for")
         bodies = map(_recording, range(sizes.pollers))
-        job_ids = [job_id for job_id, _ in asyncio.run(_submit_all(api.url, bodies, SETUP_CLIENTS))]
+        job_ids = [job_id for job_id, _ in asyncio.run(submit_all(api.url, bodies, SETUP_CLIENTS))]
         with worker_process(service.settings, service.fleet, _log(service)):
             wait_until(lambda: _audio_done(service, job_ids).audio_s > 0, _END_S)
             marks = [_audio_done(service, job_ids)]
             marks.append(_later(service, job_ids, sizes.polling_s / 2))
             _say(f"pollers: {sizes.pollers} of them for {sizes.polling_s:g} s")
-            polls = asyncio.run(_poll_all(api, job_ids, sizes.polling_s))
+            polls = asyncio.run(poll_all(api, job_ids, sizes.polling_s))
             marks.append(_audio_done(service, job_ids))
             marks.append(_later(service, job_ids, sizes.polling_s / 2))
         is_work_left = any(not service.jobs.get(job_id).status.is_terminal for job_id in job_ids)
@@ -252,7 +232,7 @@ def executions(sizes: Sizes) -> Iterator[Figure]:
         worker_process(service.settings, service.fleet, _log(service), PLAIN),
     ):
         bodies = map(_recording, range(sizes.jobs))
-        taken = asyncio.run(_submit_all(api.url, bodies, SETUP_CLIENTS, "vad=off"))
+        taken = asyncio.run(submit_all(api.url, bodies, SETUP_CLIENTS, "vad=off"))
         jobs = [service.ended(job_id, _END_S) for job_id, _ in taken]
     assert all(job.status is Status.COMPLETED for job in jobs)
     yield Figure(
@@ -419,114 +399,6 @@ MEASUREMENTS: tuple[Callable[[Sizes], Iterator[Figure]], ...] = (
     operations,
     overhead,
 )
-
-
-class Client:
-    """An HTTP client on a plain socket, kept for as long as the server keeps it: the service that is measured
-    runs beside it and needs the processor more."""
-
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        self._address = (parts.hostname or "", parts.port or 80)
-        self._writer: asyncio.StreamWriter | None = None
-        self.connections = 0
-
-    async def ask(self, request: bytes) -> tuple[int, bytes]:
-        """Status and body. Raises OSError, IncompleteReadError."""
-        async with asyncio.timeout(_ANSWER_S):
-            if self._writer is not None:
-                try:
-                    return await self._exchange(self._writer, request)
-                except (ConnectionError, asyncio.IncompleteReadError):
-                    # The server may end an idle connection at any time; that was no answer.
-                    self.close()
-            self._reader, self._writer = await asyncio.open_connection(*self._address)
-            self.connections += 1
-            return await self._exchange(self._writer, request)
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-
-    async def _exchange(self, writer: asyncio.StreamWriter, request: bytes) -> tuple[int, bytes]:
-        writer.write(request)
-        head = await self._reader.readuntil(b"\r\n\r\n")
-        length = _LENGTH.search(head)
-        body = await self._reader.readexactly(int(length[1]) if length else 0)
-        if b"connection: close" in head.lower():
-            self.close()
-        return int(head.split(maxsplit=2)[1]), body
-
-
-async def _submit_all(
-    url: str, bodies: Iterable[bytes], clients: int, query: str = ""
-) -> list[tuple[str, float]]:
-    """Ids, and seconds each took. A client sends the next as soon as its last was taken."""
-    waiting = iter(bodies)
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_submit(url, waiting, query)) for _ in range(clients)]
-    return [taken for task in tasks for taken in task.result()]
-
-
-async def _submit(url: str, waiting: Iterator[bytes], query: str) -> list[tuple[str, float]]:
-    client, taken = Client(url), []
-    head = f"POST /v1/jobs?{query} HTTP/1.1\r\nHost: localhost\r\nContent-Type: audio/wav\r\n"
-    for body in waiting:
-        request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
-        began = time.perf_counter()
-        status, answer = await client.ask(request)
-        took_s = time.perf_counter() - began
-        assert status == 202, answer.decode()
-        taken.append((json.loads(answer)["id"], took_s))
-    client.close()
-    return taken
-
-
-async def _poll_all(api: ApiServer, job_ids: Sequence[str], duration_s: float) -> Polls:
-    """A poller for each job; their beginnings are spread over the first period."""
-    began, client_s, api_s = time.perf_counter(), time.process_time(), _cpu_s(api.pid)
-    clients = [Client(api.url) for _ in job_ids]
-    async with asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(
-                _poll(client, job_id, began + index * PERIOD_S / len(job_ids), began + duration_s)
-            )
-            for index, (client, job_id) in enumerate(zip(clients, job_ids, strict=True))
-        ]
-    took_s = time.perf_counter() - began
-    client_share, api_share = (time.process_time() - client_s) / took_s, (_cpu_s(api.pid) - api_s) / took_s
-    polled = [seconds for task in tasks for seconds in task.result()]
-    answered = tuple(seconds for seconds in polled if seconds is not None)
-    connections = sum(client.connections for client in clients)
-    return Polls(answered, len(polled) - len(answered), connections, client_share, api_share)
-
-
-def _cpu_s(pid: int) -> float:
-    times = psutil.Process(pid).cpu_times()
-    return float(times.user + times.system)
-
-
-async def _poll(client: Client, job_id: str, due: float, end: float) -> list[float | None]:
-    """Seconds until each poll's answer; None where there was none."""
-    request = f"GET /v1/jobs/{job_id} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
-    polled: list[float | None] = []
-    while due < end:
-        await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        is_answered = time.perf_counter() < end and await _is_answered(client, request)
-        polled.append(time.perf_counter() - due if is_answered else None)
-        due += PERIOD_S
-    client.close()
-    return polled
-
-
-async def _is_answered(client: Client, request: bytes) -> bool:
-    try:
-        status, _ = await client.ask(request)
-    except (OSError, asyncio.IncompleteReadError):
-        client.close()
-        return False
-    return status == 200
 
 
 @contextmanager

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from shared.blob_store import BlobStore
+from shared.job_store import JobStore
+from shared.ledger import Ledger
 from shared.redis_store import RedisStore, connect
 from shared.settings import PREFIX, Settings
-from tests.support.redis_server import find_binary, redis_server
+from tests.support.redis_server import redis_server, require_binary
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -23,12 +26,7 @@ def _no_settings_from_outside() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """A Redis of this session's own; each xdist worker has one."""
-    binary = find_binary()
-    if binary is None:
-        if os.environ.get("CI"):
-            pytest.fail("no redis-server or valkey-server is installed")
-        pytest.skip("no redis-server or valkey-server is installed")
-    with redis_server(binary) as url:
+    with redis_server(require_binary()) as url:
         yield url
 
 
@@ -38,6 +36,21 @@ def store(redis_url: str) -> Iterator[RedisStore]:
     with connect(redis_url) as client:
         client.flushdb()
         yield RedisStore(client)
+
+
+@pytest.fixture
+def ledger(store: RedisStore) -> Ledger:
+    return Ledger(store)
+
+
+@pytest.fixture
+def jobs(store: RedisStore) -> JobStore:
+    return JobStore(store)
+
+
+@pytest.fixture
+def blobs(settings: Settings) -> BlobStore:
+    return BlobStore(settings.blob_url)
 
 
 @pytest.fixture

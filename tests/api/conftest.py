@@ -45,11 +45,6 @@ def parts(app: Flask) -> Parts:
 
 
 @pytest.fixture
-def ledger(store: RedisStore) -> Ledger:
-    return Ledger(store)
-
-
-@pytest.fixture
 def worker(parts: Parts, ledger: Ledger) -> WorkerHand:
     return WorkerHand(ledger, parts.fleet, parts.blobs)
 

@@ -12,18 +12,14 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from shared.job import Job, Status, VadOptions
 from shared.settings import Settings
 from tests.chaos.sounds import Sound
-from tests.support.redis_server import RedisServer, find_binary, running
 from tests.support.service import Service
 from tests.support.waiting import wait_until
-from tests.support.worker_process import WorkerProcess
+from tests.support.worker_process import PLAIN, WorkerProcess
 from tests.worker.receiver import Receiver
 
-COUNTING = "tests.chaos.counting_worker"
 LEASE_S = 2.0
 SWEEP_S = 0.2
 RETIRE_S = 60.0
@@ -57,22 +53,6 @@ def impatient(settings: Settings, **more: object) -> Settings:
     return Settings(**(given | ours | more))  # type: ignore[arg-type]
 
 
-@contextmanager
-def durable_redis() -> Iterator[RedisServer]:
-    """A server that writes down what it is told, as the service's own does."""
-    with running(redis_binary(), "--appendonly", "yes") as server:
-        yield server
-
-
-def redis_binary() -> Path:
-    binary = find_binary()
-    if binary is not None:
-        return binary
-    if os.environ.get("CI"):
-        pytest.fail("no redis-server or valkey-server is installed")
-    pytest.skip("no redis-server or valkey-server is installed")
-
-
 class Crew:
     """`pace` is how long the model takes for a second of sound, in seconds."""
 
@@ -92,7 +72,7 @@ class Crew:
         return new
 
     def _start(self, more: Mapping[str, str]) -> WorkerProcess:
-        command = (COUNTING, "--tally", str(self._tally), "--pace", str(self.pace))
+        command = (*PLAIN, "--tally", str(self._tally), "--pace", str(self.pace))
         log = self._folder / f"worker-{len(self._logs)}.log"
         worker = WorkerProcess(self.service.settings, self.service.fleet, log, command, **more)
         self._logs.append(log)

@@ -1,4 +1,5 @@
-"""`python -m tests.chaos.plain_worker`: a real worker, but for its model: it spells what it hears.
+"""`python -m tests.chaos.plain_worker [--pace S] [--tally FILE]`: a real worker, but for its model, which
+spells what it hears.
 
 Celery, ledger, leases, decoder children, sweeper: all as in the service. The model is a pure function of the
 samples, so whoever knows a recording knows its only right transcript; and it starts in half a second.
@@ -8,8 +9,9 @@ import argparse
 import hashlib
 import os
 import signal
-import time
+import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -33,10 +35,13 @@ def spell(pcm: Pcm) -> str:
 
 
 class SpellingRunner:
-    """Takes `pace` seconds for every second of sound."""
+    """Takes `pace` seconds for every second of sound. Each window it is given is written to `tally` before it
+    is run, for what a killed worker had begun; all workers of a test may write to the same file."""
 
-    def __init__(self, name: str, pace: float) -> None:
+    def __init__(self, name: str, pace: float, tally: Path) -> None:
         self._pace = pace
+        self._never = threading.Event()
+        self._tally = os.open(tally, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         self.card = ModelCard(
             name=name,
             source="tests",
@@ -48,9 +53,11 @@ class SpellingRunner:
         )
 
     def run(self, batch: Sequence[Window]) -> list[Hypothesis]:
+        os.write(self._tally, "".join(f"{spell(window.pcm)}\n" for window in batch).encode())
         if any(window.pcm[:2].tolist() == [KILLER, KILLER] for window in batch):
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(self._pace * sum(window.duration_s for window in batch))
+        # time.sleep() fails where libfaketime has set the process to another time.
+        self._never.wait(self._pace * sum(window.duration_s for window in batch))
         return [_hypothesis(window) for window in batch]
 
 
@@ -71,10 +78,11 @@ def _hypothesis(window: Window) -> Hypothesis:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--pace", type=float, default=0.0)
-    pace = parser.parse_args().pace
+    parser.add_argument("--tally", type=Path, default=Path(os.devnull))
+    given = parser.parse_args()
 
     def load_model(source: ModelSource, settings: Settings) -> SpellingRunner:
-        return SpellingRunner(source.name, pace)
+        return SpellingRunner(source.name, given.pace, given.tally)
 
     settings = load()
     log.configure(settings.log_level)

@@ -12,13 +12,11 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median, quantiles
 
 import httpx
 import pytest
 
-from shared.redis_store import RedisStore
 from tests.chaos.api_process import ApiProcess
 from tests.chaos.scene import say
 from tests.chaos.slow_clients import SLOW, slow_clients, slow_reader
@@ -30,7 +28,6 @@ from tests.chaos.under_fire import (
     ended,
     http,
     listed,
-    redis_on_disk,
     sound,
     submit,
 )
@@ -65,17 +62,6 @@ PIECES: Sequence[tuple[Sequence[bytes], list[int]]] = (
     ((_UPLOAD + b"Content-Length: 9999999999999\r\n\r\n",), [413]),
 )
 _RESET = struct.pack("ii", 1, 0)
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with redis_on_disk() as url:
-        yield url
-
-
-@pytest.fixture
-def fire(redis_url: str, store: RedisStore, tmp_path: Path) -> UnderFire:
-    return UnderFire.at(redis_url, store, tmp_path)
 
 
 def test_who_hangs_up_in_the_middle_leaves_nothing(fire: UnderFire) -> None:

@@ -11,12 +11,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
 import pytest
 
-from shared.redis_store import RedisStore
 from tests.chaos.api_process import ApiProcess
 from tests.chaos.failing_api import NOW_HEADER
 from tests.chaos.scene import say
@@ -28,7 +26,6 @@ from tests.chaos.under_fire import (
     http,
     keyed,
     listed,
-    redis_on_disk,
     sound,
     submit,
 )
@@ -41,18 +38,6 @@ SEED = 19
 FROZEN_S = 10.0
 LONGEST_ANSWER_S = 6.0
 """Five seconds are promised; one more for a machine that has other things to do."""
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    """This module's own: it is frozen here."""
-    with redis_on_disk() as url:
-        yield url
-
-
-@pytest.fixture
-def fire(redis_url: str, store: RedisStore, tmp_path: Path) -> UnderFire:
-    return UnderFire.at(redis_url, store, tmp_path)
 
 
 def test_an_upload_that_the_api_did_not_survive_leaves_nothing(fire: UnderFire) -> None:

@@ -22,16 +22,14 @@ from tests.chaos.crew import (
     Crew,
     assert_all_right,
     crew,
-    durable_redis,
     fall_due,
     has_ended,
     impatient,
-    redis_binary,
 )
 from tests.chaos.small_disk import MIB, SmallDisk, small_disk
 from tests.chaos.sounds import Sound, sound, sounds
 from tests.support.api_server import api_server
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisServer, require_binary
 from tests.support.service import Service
 from tests.support.waiting import wait_until
 
@@ -45,12 +43,6 @@ REDIS_AGAIN_S = 30.0
 _TIMEOUT_S = 20.0
 LOOKS = 20
 """Looks of a sweeper in vain, a fifth of a second each."""
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with durable_redis() as server:
-        yield server.url
 
 
 def given_to(settings: Settings, **more: object) -> Settings:
@@ -144,7 +136,7 @@ def put_off(workers: Crew) -> set[str]:
 
 def test_a_full_disk_under_redis_refuses_jobs_and_loses_none(settings: Settings, tmp_path: Path) -> None:
     """Row 6: no room for the append-only file. Accepted jobs complete, before, during and after."""
-    binary = redis_binary()
+    binary = require_binary()
     with small_disk(32 * MIB) as disk:
         redis = RedisServer(binary, disk.root, "--appendonly", "yes")
         try:

@@ -1,7 +1,6 @@
 """Workers and records of different versions side by side: row 27 of the failure table."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from shared.job import Status
 from shared.redis_store import RedisStore
 from shared.settings import Settings
-from tests.chaos.crew import assert_all_right, crew, durable_redis, has_ended, impatient
+from tests.chaos.crew import assert_all_right, crew, has_ended, impatient
 from tests.chaos.sounds import sounds
 from tests.support.service import Service
 from tests.support.waiting import wait_until
@@ -19,12 +18,6 @@ pytestmark = [pytest.mark.redis, pytest.mark.service, pytest.mark.slow]
 SEED = 2028
 LATER = "1000"
 """A schema that no worker of today knows."""
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with durable_redis() as server:
-        yield server.url
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Workers killed, frozen, poisoned, stopped in turn and set to the wrong time: rows of the failure table."""
+"""Workers killed, frozen, poisoned and stopped in turn: rows of the failure table."""
 
 import os
 import random
@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from shared import job_files
 from shared.errors import NotFound
 from shared.job import Status
 from shared.ledger import PREPARE, PREPARE_QUEUE, Hint, part_step
@@ -28,7 +27,6 @@ from tests.chaos.crew import (
     assert_one_body_each,
     body_of,
     crew,
-    durable_redis,
     fall_due,
     has_ended,
     impatient,
@@ -42,7 +40,6 @@ from tests.support.service import MODEL, Service
 from tests.support.waiting import wait_until
 from tests.support.worker_process import WorkerProcess
 from tests.worker.receiver import http, receiver
-from worker.sweeper import INCOMING_S
 
 pytestmark = [pytest.mark.redis, pytest.mark.service, pytest.mark.slow]
 
@@ -55,12 +52,6 @@ MOST_BYTES = 300 * 2**20
 CANCEL_S = 10.0
 TAKEOVER_S = 10.0
 """A lease, a look of the sweeper and a place in line; generous, for this is no measurement."""
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with durable_redis() as server:
-        yield server.url
 
 
 @pytest.fixture
@@ -352,78 +343,3 @@ def test_a_dead_sweeper_is_followed_by_another(service: Service, tmp_path: Path)
 def sweeps(service: Service, worker: WorkerProcess) -> bool:
     name = service.store.client.get(service.store.key("sweeper")) or ""
     return bool(name.endswith(f"-{worker.pid}"))
-
-
-def test_a_wrong_clock_takes_no_step_from_its_worker(service: Service, tmp_path: Path) -> None:
-    """Row 25: one worker an hour ahead, one an hour behind, one that knows the time."""
-    chance = random.Random(SEED)
-    recordings = sounds(tmp_path, [chance.uniform(2, 40) for _ in range(40)], SEED)
-    with crew(service, tmp_path, pace=0.02) as workers:
-        for shift in ("+1h", "-1h"):
-            workers.hire(**skewed(shift))
-        workers.hire()
-        given = {workers.submit(one): one for one in recordings}
-        jobs = workers.see_through(given)
-        wrong_by_h = [wrong_by_s(workers, one) / 3600 for one in workers.workers]
-        expired = [row for row in workers.log("steps_put_back") if row["leases_expired"]]
-    assert wrong_by_h == pytest.approx([1, -1, 0], abs=0.1)
-    assert_all_right(service, given, jobs)
-    assert {job.attempt for job in jobs.values()} == {1}
-    assert expired == []
-
-
-def test_a_letter_from_a_worker_with_a_wrong_clock_bears_the_right_time(
-    service: Service, tmp_path: Path
-) -> None:
-    """Row 25: receivers refuse signatures that are more than five minutes old."""
-    (recording,) = sounds(tmp_path, [3], SEED)
-    with receiver() as hook, crew(service, tmp_path) as workers:
-        workers.hire(**skewed("-1h"))
-        job_id = workers.submit(recording, webhook_url=hook.url())
-        workers.see_through([job_id])
-        wait_until(lambda: hook.requests, 30)
-    lines = hook.requests[0].lower().split(b"\r\n")
-    sent_at = next(int(line[18:]) for line in lines if line.startswith(b"webhook-timestamp:"))
-    assert sent_at == pytest.approx(time.time(), abs=300)
-
-
-def test_a_worker_ahead_of_time_takes_no_new_upload_for_an_old_one(service: Service, tmp_path: Path) -> None:
-    """Row 25: what is on its way in stays; what was given up long ago goes."""
-    long_ago = time.time() - 3 * INCOMING_S
-    names = {name: [f"{name}-{number}" for number in range(5)] for name in ("fresh", "old")}
-    for name in (*names["fresh"], *names["old"]):
-        service.blobs.write(job_files.media(name), b"sound")
-        (service.blobs.incoming / name).write_bytes(b"half of a sound")
-    for name in names["old"]:
-        for path in (service.blobs.incoming / name, folder_of(service, name)):
-            os.utime(path, (long_ago, long_ago))
-    with crew(service, tmp_path) as workers:
-        workers.hire(**skewed("+1h"))
-        wait_until(lambda: not {*names["old"]} & {*service.blobs.folders("jobs"), *incoming(service)}, 30)
-        assert {*names["fresh"]} <= incoming(service)
-        assert {*names["fresh"]} <= {*service.blobs.folders("jobs")}
-
-
-def folder_of(service: Service, job_id: str) -> Path:
-    return service.blobs.incoming.parent / job_files.folder(job_id)
-
-
-def incoming(service: Service) -> set[str]:
-    return {path.name for path in service.blobs.incoming.iterdir()}
-
-
-def wrong_by_s(workers: Crew, worker: WorkerProcess) -> float:
-    return written_at(workers.log("step_claimed", worker)[-1]) - time.time()
-
-
-def skewed(shift: str) -> dict[str, str]:
-    """The environment of a process whose clock is wrong. The files' server keeps its own, right, time."""
-    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-    if not found:
-        pytest.skip("libfaketime is not installed")
-    return {
-        "LD_PRELOAD": str(found[0]),
-        "FAKETIME": shift,
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "NO_FAKE_STAT": "1",
-    }

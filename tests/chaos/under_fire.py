@@ -3,14 +3,13 @@
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import httpx
-import pytest
 
 from shared.blob_store import BlobStore
 from shared.fleet import Fleet
@@ -18,7 +17,6 @@ from shared.redis_store import RedisStore
 from shared.settings import Settings
 from tests.chaos.api_process import SERVICE, ApiProcess, api_process
 from tests.chaos.scene import encoded, impatient, noise
-from tests.support.redis_server import find_binary, running
 from tests.support.waiting import wait_until
 from tests.support.worker_process import PLAIN, WorkerProcess, worker_process
 
@@ -66,16 +64,6 @@ class UnderFire:
                 if path.is_file():
                     found[str(path.relative_to(self.root))] = path.stat().st_size
         return found
-
-
-@contextmanager
-def redis_on_disk() -> Iterator[str]:
-    """The URL of a Redis that may be frozen."""
-    binary = find_binary()
-    if binary is None:
-        pytest.skip("no redis-server or valkey-server is installed")
-    with running(binary, "--appendonly", "yes") as redis:
-        yield redis.url
 
 
 def http(api: ApiProcess, timeout_s: float = GIVE_UP_S) -> httpx.Client:

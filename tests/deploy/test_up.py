@@ -18,7 +18,7 @@ import pytest
 from deploy import first_run
 from deploy.plan import CHECKOUT
 from shared.settings import PREFIX
-from tests.support.redis_server import find_binary
+from tests.support.redis_server import require_binary
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 
@@ -113,10 +113,7 @@ def first_sentence(recording: Path) -> str:
 
 @pytest.fixture
 def state_dir(tmp_path: Path) -> Path:
-    if find_binary() is None:
-        if os.environ.get("CI"):
-            pytest.fail("no redis-server or valkey-server is installed")
-        pytest.skip("no redis-server or valkey-server is installed")
+    require_binary()
     return tmp_path / "state"
 
 

@@ -16,11 +16,6 @@ LONG = long_queue_of("m")
 PART_S = 600.0
 
 
-@pytest.fixture
-def ledger(store: RedisStore) -> Ledger:
-    return Ledger(store)
-
-
 def order(ledger: Ledger, capacity: int, queue: str = PREPARE_QUEUE) -> list[str]:
     return [hint.job_id for hint in ledger.dispatch(queue, capacity, hint_s=60)]
 

@@ -23,16 +23,6 @@ DAY_S = 86_400.0
 PATIENCE_S = 10.0
 
 
-@pytest.fixture
-def jobs(store: RedisStore) -> JobStore:
-    return JobStore(store)
-
-
-@pytest.fixture
-def ledger(store: RedisStore) -> Ledger:
-    return Ledger(store)
-
-
 def new(job_id: str = "job_1", tenant: str = "default", key: str = "", request: str = "") -> NewJob:
     return NewJob(
         job_id,

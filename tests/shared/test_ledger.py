@@ -31,16 +31,6 @@ PART_QUEUE = queue_of("m")
 DAY_S = 86_400.0
 
 
-@pytest.fixture
-def ledger(store: RedisStore) -> Ledger:
-    return Ledger(store)
-
-
-@pytest.fixture
-def jobs(store: RedisStore) -> JobStore:
-    return JobStore(store)
-
-
 def window(index: int) -> WindowResult:
     return WindowResult(index, index * 10.0, index * 10.0 + 5.0, (), inference_s=0.5)
 

@@ -26,21 +26,6 @@ DAY_S = 86_400.0
 
 
 @pytest.fixture
-def blobs(settings: Settings) -> BlobStore:
-    return BlobStore(settings.blob_url)
-
-
-@pytest.fixture
-def jobs(store: RedisStore) -> JobStore:
-    return JobStore(store)
-
-
-@pytest.fixture
-def ledger(store: RedisStore) -> Ledger:
-    return Ledger(store)
-
-
-@pytest.fixture
 def endings(ledger: Ledger, store: RedisStore, blobs: BlobStore, settings: Settings) -> Endings:
     return Endings(ledger, Outcomes(store, blobs), settings)
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import importlib.util
+import os
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -28,6 +30,15 @@ def find_binary() -> Path | None:
     if spec is None or spec.origin is None:
         return None
     return next(iter(sorted(Path(spec.origin).parent.glob("_binaries/*/valkey-server"))), None)
+
+
+def require_binary() -> Path:
+    """Skips the test where there is no server, and fails it where there has to be one."""
+    binary = find_binary()
+    if binary is not None:
+        return binary
+    missing = "no redis-server or valkey-server is installed"
+    return pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
 
 
 class RedisServer:
@@ -67,6 +78,13 @@ def running(binary: Path, *arguments: str) -> Iterator[RedisServer]:
             yield server
         finally:
             server.kill()
+
+
+@contextmanager
+def durable_redis() -> Iterator[RedisServer]:
+    """A server that writes down what it is told, as the service's own does. Skips where there is none."""
+    with running(require_binary(), "--appendonly", "yes") as server:
+        yield server
 
 
 @contextmanager

@@ -36,21 +36,6 @@ Make = Callable[..., Sweeper]
 
 
 @pytest.fixture
-def blobs(settings: Settings) -> BlobStore:
-    return BlobStore(settings.blob_url)
-
-
-@pytest.fixture
-def jobs(store: RedisStore) -> JobStore:
-    return JobStore(store)
-
-
-@pytest.fixture
-def ledger(store: RedisStore) -> Ledger:
-    return Ledger(store)
-
-
-@pytest.fixture
 def tasks(store: RedisStore) -> RecordingQueue:
     """Where hints go: a worker is up that holds one file."""
     Fleet(store).beat(WorkerState("w-1", (), {PREPARE_QUEUE: 1}))

@@ -17,7 +17,7 @@ from shared.job import Status
 from shared.redis_store import RedisStore, connect
 from shared.settings import Settings
 from tests.support import oracle
-from tests.support.redis_server import find_binary, running
+from tests.support.redis_server import durable_redis
 from tests.support.service import MODEL, SAMPLES, Service
 from tests.support.waiting import wait_until
 from tests.support.worker_process import WorkerProcess, worker_process
@@ -165,10 +165,7 @@ def test_a_frozen_worker_is_fenced_when_it_wakes(service: Service, tmp_path: Pat
 
 
 def test_a_killed_redis_comes_back_and_the_job_goes_on(settings: Settings, tmp_path: Path) -> None:
-    binary = find_binary()
-    if binary is None:
-        pytest.skip("no redis-server or valkey-server is installed")
-    with running(binary, "--appendonly", "yes") as redis:
+    with durable_redis() as redis:
         own = impatient(settings, redis_url=redis.url)
         with connect(own.redis_url, retries=6) as client:
             service = Service(own, RedisStore(client))
