@@ -343,3 +343,24 @@ def test_a_dead_sweeper_is_followed_by_another(service: Service, tmp_path: Path)
 def sweeps(service: Service, worker: WorkerProcess) -> bool:
     name = service.store.client.get(service.store.key("sweeper")) or ""
     return bool(name.endswith(f"-{worker.pid}"))
+
+
+def test_parts_of_one_file_are_shared_out_and_the_text_is_that_of_one_worker(
+    service: Service, tmp_path: Path
+) -> None:
+    """Ten parts, two free workers: neither stands by, and nothing shows who did what."""
+    (recording,) = sounds(tmp_path, [300], SEED)
+    with crew(service, tmp_path, pace=0.05) as workers:
+        workers.hire(2)
+        job_id = workers.submit(recording)
+        jobs = workers.see_through([job_id])
+        wait_until(lambda: sum(windows_run(service)) >= len(recording.texts), 10)
+        shares = windows_run(service)
+    assert_all_right(service, {job_id: recording}, jobs)
+    assert sum(shares) == len(recording.texts)
+    assert min(shares) >= len(recording.texts) // 5
+
+
+def windows_run(service: Service) -> list[int]:
+    """By each live worker, as it said last."""
+    return [int(worker.engine[MODEL]["windows"]) for worker in service.fleet.live()]
