@@ -15,6 +15,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from shared.errors import StoreUnavailable
 from shared.job import TRANSITIONS, Delivery, Options, Status
 from shared.job_store import JobStore, NewJob
 from shared.ledger import Claim, ClaimOutcome, Fenced, Ledger, part_step
@@ -308,6 +309,8 @@ class LedgerLaws(RuleBasedStateMachine):
         except Fenced:
             assert not allowed
             return False
+        except StoreUnavailable as error:
+            raise AssertionError("parts that were offered are not known") from error
         assert allowed
         return True
 
