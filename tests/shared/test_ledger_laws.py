@@ -85,16 +85,28 @@ class LedgerLaws(RuleBasedStateMachine):
         step = data.draw(st.sampled_from(open_steps * 3 + ["prepare", "part-0", "finish", "deliver-0"]))
         return self.claim_step(job_id, step)
 
-    @rule(target=claims, job_id=jobs)
-    def go_on(self, job_id: str) -> object:
-        """What a worker without any trouble would do next: else few stories would get far."""
+    @rule(target=claims, job_id=jobs, is_latest=st.booleans())
+    def go_on(self, job_id: str, is_latest: bool) -> object:
+        """What a worker without any trouble would do next, at the job's first or latest open step: else few
+        stories would get far."""
         known = self.known[job_id]
-        for step in sorted(known.steps - known.done, key=lambda step: ORDER.index(step.split("-")[0])):
+        open_steps = sorted(known.steps - known.done, key=lambda step: ORDER.index(step.split("-")[0]))
+        for step in reversed(open_steps) if is_latest else open_steps:
             if step not in known.holders:
                 return self.claim_step(job_id, step)
             self.work(known.live[step], known)
             break
         return multiple()
+
+    @rule(job_id=jobs)
+    def do_a_window_again(self, job_id: str) -> None:
+        """As a worker does that missed the answer to its checkpoint."""
+        known = self.known[job_id]
+        for kept in sorted(known.kept):
+            step = part_step(kept // 10)
+            if step in known.holders:
+                self.checkpoint(known.live[step], kept % 10)
+                return
 
     def work(self, claim: Claim, known: Known) -> None:
         parts = sum(step.startswith("part") for step in known.steps)
