@@ -19,8 +19,8 @@ from tests.chaos.clients import Load, hook
 from tests.chaos.cluster import Cluster, cluster
 from tests.chaos.promises import TERMINAL, Book, Verdict, judge
 
-KILLED = {"worker": 40, "child": 40, "api": 10, "redis": 10}
-FORGETFUL = {"emptied": 50, "old": 50}
+KILLED = {"worker": 4, "child": 4, "api": 1, "redis": 1}
+FORGETFUL = {"emptied": 1, "old": 1}
 """Shares of the faults: processes that are killed, or a Redis that loses what it knows."""
 
 QUIET_S = 120.0
@@ -115,10 +115,11 @@ def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Report:
 def _faults(service: Cluster, plan: Plan) -> Iterator[Counter[str]]:
     chance, done = random.Random(plan.seed), threading.Event()
     struck: Counter[str] = Counter()
+    kinds = _dealt(plan.shares, chance)
 
     def strike() -> None:
         while not done.wait(plan.every_s):
-            kind = chance.choices(list(plan.shares), list(plan.shares.values()))[0]
+            kind = next(kinds)
             struck[service.strike(kind, chance)] += 1
             if kind in FORGETFUL:
                 struck["red"] += not _is_ready(service.url)
@@ -130,6 +131,14 @@ def _faults(service: Cluster, plan: Plan) -> Iterator[Counter[str]]:
     finally:
         done.set()
         thread.join()
+
+
+def _dealt(shares: Mapping[str, int], chance: random.Random) -> Iterator[str]:
+    """In random order, and yet each kind as often as its share of every round: none is left out by chance."""
+    while True:
+        round_ = [kind for kind, share in shares.items() for _ in range(share)]
+        chance.shuffle(round_)
+        yield from round_
 
 
 def _is_ready(url: str) -> bool:
