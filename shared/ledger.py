@@ -5,7 +5,7 @@ number of the claim. Records are the truth; queue messages are hints.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -21,6 +21,11 @@ FINISH = "finish"
 PREPARE_QUEUE = "prepare"
 LONG_PREPARE_QUEUE = "prepare-long"
 DELIVER_QUEUE = "deliver"
+
+MOST_HINTS = 100
+"""Steps of a queue that one dispatch takes: it is soon over, and whoever looks next takes the next ones."""
+
+MOST_SWEPT = 500
 
 LONG_PART_S = 60.0
 LONG_MEDIA_BYTES = 16 * 2**20
@@ -229,13 +234,24 @@ class Ledger:
             tries = self._store.client.hget(self._store.key("step", claim.job_id, claim.step), "tries")
         return int(tries or 0)
 
-    def dispatch(self, queue: str, capacity: int, hint_s: float) -> tuple[Hint, ...]:
+    def dispatch(self, queue: str, capacity: int, hint_s: float, most: int = MOST_HINTS) -> tuple[Hint, ...]:
         """Due steps of `queue`, in fair order, up to what live workers can hold; to be sent at once."""
-        references: Sequence[str] = self._store.run("dispatch", queue, capacity, int(hint_s * 1000))
-        return tuple(Hint(*reference.split("/", 1)) for reference in references)
+        return tuple(hint for _, hint in self.dispatch_each({queue: capacity}, hint_s, most))
 
-    def sweep(self, queue: str, limit: int = 1000) -> tuple[int, int]:
-        """Puts back lapsed leases and unclaimed hints; how many of each."""
+    def dispatch_each(
+        self, capacities: Mapping[str, int], hint_s: float, most: int = MOST_HINTS
+    ) -> tuple[tuple[str, Hint], ...]:
+        """`dispatch` of several queues in one act; each hint with its queue. Of one queue `most` at a time:
+        Redis does nothing else meanwhile."""
+        rooms = [word for room in capacities.items() for word in room]
+        words: list[str] = self._store.run("dispatch", int(hint_s * 1000), most, *rooms)
+        return tuple(
+            (queue, Hint(*reference.split("/", 1)))
+            for queue, reference in zip(words[::2], words[1::2], strict=True)
+        )
+
+    def sweep(self, queue: str, limit: int = MOST_SWEPT) -> tuple[int, int]:
+        """Puts back lapsed leases and unclaimed hints, `limit` of both together at most; how many of each."""
         expired, resent = self._store.run("sweep", queue, limit)
         return int(expired), int(resent)
 

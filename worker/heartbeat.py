@@ -34,7 +34,7 @@ class Heartbeat:
     def start(self) -> None:
         """The first beat comes at once, and with it the waiting work."""
         self._rss_at_start = rss_bytes()
-        self._beat()
+        self.beat()
         self._thread.start()
 
     def close(self) -> None:
@@ -47,15 +47,16 @@ class Heartbeat:
 
     def _run(self) -> None:
         while not self._stopped.wait(BEAT_S):
-            self._beat()
+            self.beat()
             self._end_if_stuck()
             self._end_if_deaf()
             self._end_if_grown()
 
-    def _beat(self) -> None:
+    def beat(self) -> None:
+        """Never raises."""
         try:
-            self._context.fleet.beat(state(self._context))
-            self._context.dispatcher.dispatch()
+            if self._context.fleet.beat(state(self._context)):
+                self._context.dispatcher.dispatch()
         except ServiceError as error:
             _log.warning("heartbeat_failed", code=error.code)
         except Exception:

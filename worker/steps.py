@@ -44,7 +44,8 @@ def perform(job_id: str, step: str, context: Context) -> None:
         _log.info("step_claimed", attempt=claim.attempt)
         with context.leases.hold(claim) as held:
             _do(held, context)
-        context.dispatcher.dispatch()
+        # What ended made room in a queue of this worker's, or offered the next step to one.
+        context.dispatcher.dispatch(context.slots)
     except DependencyError as error:
         # Not even the handing back went through: the lease lapses and the sweeper sees to it.
         _log.warning("step_left_to_sweeper", code=error.code)

@@ -230,3 +230,36 @@ end
 local function unsaved(id)
   redis.call('ZADD', prefix .. 'unsaved', now(), id)
 end
+
+-- The fleet: when each worker falls silent is in `fleet`, the slots it is counted with in `counted`, their sums by queue
+-- in `slots`: what a dispatch needs to know of a thousand workers is one small hash.
+
+-- Tells whether anything changed.
+local function count_slots(name, slots)
+  local before = redis.call('HGET', prefix .. 'counted', name) or '{}'
+  if before == slots then return false end
+  local function count(text, sign)
+    for queue, amount in pairs(cjson.decode(text)) do
+      if redis.call('HINCRBY', prefix .. 'slots', queue, sign * amount) == 0 then
+        redis.call('HDEL', prefix .. 'slots', queue)
+      end
+    end
+  end
+  count(before, -1)
+  count(slots, 1)
+  redis.call('HSET', prefix .. 'counted', name, slots)
+  return true
+end
+
+local function forget_worker(name)
+  count_slots(name, '{}')
+  redis.call('HDEL', prefix .. 'counted', name)
+  redis.call('ZREM', prefix .. 'fleet', name)
+  redis.call('DEL', key('worker', name))
+end
+
+local function forget_silent()
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'fleet', '-inf', now(), 'LIMIT', 0, 1000)) do
+    forget_worker(name)
+  end
+end

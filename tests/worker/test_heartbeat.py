@@ -74,6 +74,21 @@ def test_the_first_beat_comes_at_once_and_draws_the_waiting_work(context: Contex
     assert context.fleet.live() == ()
 
 
+def test_a_worker_that_is_not_asked_to_look_for_work_does_not(context: Context, store: RedisStore) -> None:
+    heartbeat = Heartbeat(context)
+    heartbeat.start()
+    submit(store)
+    store.client.set(store.key("looked"), "another", px=60_000)
+
+    heartbeat.beat()
+    assert store.client.zcard(store.key("busy", "prepare")) == 0
+
+    store.client.delete(store.key("looked"))
+    heartbeat.beat()
+    assert store.client.zcard(store.key("busy", "prepare")) == 1
+    heartbeat.close()
+
+
 def test_a_worker_s_own_state_survives_the_fleet(context: Context) -> None:
     told = state(context)
 
