@@ -36,7 +36,7 @@ def readyz(query: NoQuery) -> Response:
     parts().jobs.ping()
     check_blobs(parts())
     parts().rebuild.require_whole()
-    shape = ReadyOut(checks={"job_store": "ok", "file_store": "ok"}, workers=len(parts().fleet.live()))
+    shape = ReadyOut(checks={"job_store": "ok", "file_store": "ok"}, workers=parts().fleet.count())
     return json_answer(shape.model_dump_json())
 
 
