@@ -58,7 +58,9 @@ async def ask_for_all(
     async def work() -> None:
         # A connection for each request, for both sides: none can be found closed on the next one.
         limits = httpx.Limits(max_keepalive_connections=0)
-        async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S, limits=limits) as client:
+        async with httpx.AsyncClient(
+            base_url=url, timeout=PATIENCE_S, limits=limits, trust_env=False
+        ) as client:
             for recording in _shared(waiting):
                 asked = time.perf_counter()
                 reply, refused = await ask(client, recording)
