@@ -1,8 +1,10 @@
-"""Metrics of an API of several processes: one page for all, whoever answers, and nothing goes back when one dies."""
+"""Metrics of an API of several processes: one page for all, and nothing goes back when one of them dies."""
 
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -10,93 +12,100 @@ import psutil
 import pytest
 
 from shared.settings import Settings
-from tests.support.api_server import ApiServer, api_server
-from tests.support.metrics import found, value
+from tests.support.api_server import api_server
+from tests.support.metrics import value
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.service, pytest.mark.redis]
+pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.redis]
 
 PROCESSES = 2
+LOOKS = 10
 ROUTE = "/v1/models"
 
 
-@pytest.fixture
-def server(settings: Settings) -> Iterator[ApiServer]:
+@dataclass(frozen=True, slots=True)
+class Many:
+    """A gunicorn of several processes; `first` started the others."""
+
+    url: str
+    first: psutil.Process
+
+    def children(self) -> list[psutil.Process]:
+        return self.first.children()
+
+    def pids(self) -> set[int]:
+        return {child.pid for child in self.children()}
+
+    def ask(self, path: str) -> str:
+        """On a connection of its own, so that any process may answer."""
+        return httpx.get(self.url + path).raise_for_status().text
+
+    def looks(self, name: str, **labels: str) -> list[float]:
+        """What many looks at the page tell, one after another."""
+        return [value(self.ask("/metrics"), name, **labels) for _ in range(LOOKS)]
+
+    def counted(self) -> set[float]:
+        return set(self.looks("ananse_http_requests_total", route=ROUTE))
+
+    def folder(self) -> Path:
+        """Where they count."""
+        files = {file.path for child in self.children() for file in child.memory_maps()}
+        return Path(next(path for path in files if "ananse-counts-" in path)).parent
+
+    def wait_for_others_than(self, pids: set[int]) -> None:
+        wait_until(lambda: len(self.pids()) == PROCESSES and not pids & self.pids())
+
+
+@contextmanager
+def many(settings: Settings) -> Iterator[Many]:
     with api_server(settings.model_copy(update={"api_workers": PROCESSES})) as server:
-        wait_until(lambda: len(children(server)) == PROCESSES)
-        yield server
+        running = Many(server.url, psutil.Process(psutil.Process(server.pid).ppid()))
+        wait_until(lambda: len(running.children()) == PROCESSES)
+        yield running
 
 
-def children(server: ApiServer) -> list[psutil.Process]:
-    return psutil.Process(psutil.Process(server.pid).ppid()).children()
+def test_all_processes_count_into_one_and_a_killed_one_stays_counted(settings: Settings) -> None:
+    with many(settings) as api:
+        for _ in range(20):
+            api.ask(ROUTE)
+        assert api.counted() == {20}
+        before = api.looks("process_cpu_seconds_total")
+        (memory, *_) = api.looks("process_resident_memory_bytes")
+        assert memory > 1.5 * max(child.memory_info().rss for child in api.children())
 
-
-def ask(server: ApiServer, path: str) -> httpx.Response:
-    """On a connection of its own, so that any process may answer."""
-    return httpx.get(server.url + path)
-
-
-def counted(server: ApiServer) -> float:
-    return value(ask(server, "/metrics").text, "ananse_http_requests_total", route=ROUTE)
-
-
-@pytest.mark.slow
-def test_all_processes_count_into_one_and_a_killed_one_stays_counted(server: ApiServer) -> None:
-    for _ in range(20):
-        assert ask(server, ROUTE).status_code == 200
-    assert {counted(server) for _ in range(10)} == {20}
-    page = ask(server, "/metrics").text
-    assert value(page, "process_resident_memory_bytes") > 1.5 * server.rss_bytes()
-
-    os.kill(server.pid, signal.SIGKILL)
-    wait_until(lambda: len(children(server)) == PROCESSES and server.pid not in pids(server))
-
-    assert {counted(server) for _ in range(10)} == {20}
-    cpu_s = [value(ask(server, "/metrics").text, "process_cpu_seconds_total") for _ in range(10)]
-    assert cpu_s == sorted(cpu_s)
-    assert cpu_s[0] >= value(page, "process_cpu_seconds_total")
-
-
-@pytest.mark.slow
-def test_a_client_of_a_killed_process_waits_no_more(server: ApiServer) -> None:
-    job = httpx.post(server.url + "/v1/jobs", content=b"sound", headers={"Content-Type": "audio/wav"}).json()
-    with (
-        httpx.Client(timeout=30) as client,
-        client.stream("GET", server.url + job["links"]["events"]) as stream,
-    ):
-        next(stream.iter_bytes())
-        assert waiting(server) == 1
-        for child in children(server):
+        # Each of them has counted some.
+        pids = api.pids()
+        for child in api.children():
             child.kill()
-        wait_until(lambda: len(children(server)) == PROCESSES)
+        api.wait_for_others_than(pids)
 
-        wait_until(lambda: waiting(server) == 0)
+        assert api.counted() == {20}
+        cpu_s = before + api.looks("process_cpu_seconds_total")
+        assert cpu_s == sorted(cpu_s)
 
 
-@pytest.mark.slow
+def test_a_client_of_a_killed_process_waits_no_more(settings: Settings) -> None:
+    with many(settings) as api:
+        sent = httpx.post(api.url + "/v1/jobs", content=b"sound", headers={"Content-Type": "audio/wav"})
+        path = sent.json()["links"]["events"]
+        with httpx.Client(timeout=30) as client, client.stream("GET", api.url + path) as stream:
+            next(stream.iter_bytes())
+            assert set(api.looks("ananse_waiting_clients")) == {1}
+            pids = api.pids()
+            for child in api.children():
+                child.kill()
+            api.wait_for_others_than(pids)
+
+            wait_until(lambda: set(api.looks("ananse_waiting_clients")) == {0})
+
+
 def test_a_reload_forgets_nothing_and_the_end_leaves_nothing(settings: Settings) -> None:
-    with api_server(settings.model_copy(update={"api_workers": PROCESSES})) as server:
-        first = psutil.Process(server.pid).ppid()
-        ask(server, ROUTE)
-        folder = counts_of(server)
-        before = set(pids(server))
-        os.kill(first, signal.SIGHUP)
-        wait_until(lambda: len(pids(server)) == PROCESSES and not before & set(pids(server)))
+    with many(settings) as api:
+        api.ask(ROUTE)
+        folder, pids = api.folder(), api.pids()
+        os.kill(api.first.pid, signal.SIGHUP)
+        api.wait_for_others_than(pids)
 
-        wait_until(lambda: counted(server) == 1)
+        assert api.counted() == {1}
         assert folder.exists()
     assert not folder.exists()
-
-
-def pids(server: ApiServer) -> list[int]:
-    return [child.pid for child in children(server)]
-
-
-def waiting(server: ApiServer) -> float:
-    return sum(found(ask(server, "/metrics").text, "ananse_waiting_clients"))
-
-
-def counts_of(server: ApiServer) -> Path:
-    """The folder its processes count in."""
-    files = {file.path for child in children(server) for file in child.memory_maps()}
-    return Path(next(path for path in files if "ananse-counts-" in path)).parent
