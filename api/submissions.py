@@ -105,6 +105,7 @@ def _enter(parts: Parts, new: NewJob, place_media: Callable[[], None]) -> tuple[
         new = replace(new, id=job.id)
     _confirm(parts, new, is_new)
     if is_new:
+        parts.metrics.accepted(job.options.model)
         _log.info("job_created", job_id=job.id, size_bytes=job.media.size_bytes, model=job.options.model)
         dispatch(parts, job)
     return job, is_new

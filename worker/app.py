@@ -3,13 +3,16 @@
 import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from celery import Celery, signals
 
 from shared.blob_store import BlobStore
 from shared.endings import Endings
+from shared.errors import ServiceError
 from shared.fleet import Fleet
+from shared.job import Job, Status
 from shared.job_store import JobStore
 from shared.ledger import Ledger
 from shared.log import get_logger
@@ -26,6 +29,8 @@ from worker.engine.values import Runner
 from worker.heartbeat import Heartbeat
 from worker.http_guard import GuardedSender
 from worker.leases import Leases
+from worker.metrics import Metrics, Page
+from worker.readings import Readings
 from worker.sweeper import Sweeper
 from worker.webhooks import key_of
 
@@ -49,6 +54,7 @@ class Worker:
     context: Context
     heartbeat: Heartbeat
     sweeper: Sweeper
+    page: Page | None
 
     def start(self) -> None:
         self.heartbeat.start()
@@ -64,6 +70,8 @@ class Worker:
         self.context.leases.close()
         for engine, _ in self.context.engines.values():
             engine.close(self.context.settings.stop_grace_s)
+        if self.page:
+            self.page.close()
 
 
 def load_whisper(source: ModelSource, settings: Settings) -> Runner:
@@ -81,6 +89,8 @@ def load_whisper(source: ModelSource, settings: Settings) -> Runner:
 
 def build(settings: Settings, load: Load = load_whisper) -> Worker:
     """Loads the models, which takes a while. Raises ModelUnavailable when one cannot be had."""
+    metrics = Metrics()
+    page = metrics.serve(settings)
     name = f"{socket.gethostname()}-{os.getpid()}"
     engines = _engines(settings, load)
     store = RedisStore(connect(settings.redis_url, retries=_REDIS_RETRIES))
@@ -97,7 +107,7 @@ def build(settings: Settings, load: Load = load_whisper) -> Worker:
         blobs=blobs,
         jobs=jobs,
         ledger=ledger,
-        endings=Endings(ledger, outcomes, settings),
+        endings=Endings(ledger, outcomes, settings, _counted(metrics, jobs)),
         fleet=fleet,
         dispatcher=dispatcher,
         messages=Messages(store),
@@ -105,10 +115,12 @@ def build(settings: Settings, load: Load = load_whisper) -> Worker:
         engines=engines,
         sender=GuardedSender(allow=settings.webhook_allow, timeout_s=settings.webhook_timeout_s),
         webhook_secrets=_secrets(settings, store),
+        metrics=metrics,
     )
+    metrics.add(Readings(context))
     tasks.register(celery, context)
     rebuild = Rebuild(store, jobs, blobs, settings.idempotency_s)
-    return Worker(celery, context, Heartbeat(context), Sweeper(context, store, outcomes, rebuild))
+    return Worker(celery, context, Heartbeat(context), Sweeper(context, store, outcomes, rebuild), page)
 
 
 def run(worker: Worker) -> None:
@@ -151,6 +163,15 @@ def _engines(settings: Settings, load: Load) -> dict[str, tuple[Engine, ModelCar
         engines[source.name] = (Engine(runner, settings.batch_size), runner.card)
         _log.info("model_loaded", model=source.name, device=runner.card.device, dtype=runner.card.dtype)
     return engines
+
+
+def _counted(metrics: Metrics, jobs: JobStore) -> Callable[[Job, Status], None]:
+    def count(job: Job, status: Status) -> None:
+        # The job has ended; that its time cannot be had is no failure of anything.
+        with suppress(ServiceError):
+            metrics.job_ended(job, status, jobs.now())
+
+    return count
 
 
 def _secrets(settings: Settings, store: RedisStore) -> tuple[str, ...]:

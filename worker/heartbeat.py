@@ -58,6 +58,7 @@ class Heartbeat:
             if self._context.fleet.beat(state(self._context)):
                 self._context.dispatcher.dispatch()
         except ServiceError as error:
+            self._context.metrics.heartbeat_failed()
             _log.warning("heartbeat_failed", code=error.code)
         except Exception:
             # Without this thread the worker would be taken for dead.

@@ -52,7 +52,8 @@ class Held:
 
 
 class Leases:
-    """Beats for every held claim, three times within a lease. `fetched` counts the messages that came."""
+    """Beats for every held claim, three times within a lease. `fetched` counts the messages that came,
+    `errors` the beats that Redis did not hear."""
 
     def __init__(self, ledger: Ledger, lease_s: float) -> None:
         self._ledger = ledger
@@ -63,6 +64,7 @@ class Leases:
         self._stopped = threading.Event()
         self.draining = threading.Event()
         self.fetched = 0
+        self.errors = 0
         self._thread = threading.Thread(target=self._beat_all, name="leases", daemon=True)
         self._thread.start()
 
@@ -128,6 +130,7 @@ class Leases:
             held.lose(error)
         except ServiceError as error:
             # Redis is away: the lease may lapse, and then the fence decides.
+            self.errors += 1
             _log.warning("beat_failed", job_id=held.claim.job_id, step=held.claim.step, code=error.code)
         except Exception:
             # This thread beats for every step of the worker: nothing may end it.

@@ -165,11 +165,17 @@ class Sweeper:
             try:
                 if self._is_mine():
                     self.sweep()
+                    self._tell()
             except ServiceError as error:
                 _log.warning("sweep_failed", code=error.code)
             except Exception:
                 # Whatever it was, lapsed leases must still be looked for.
                 _log.exception("sweep_failed")
+
+    def _tell(self) -> None:
+        """When somebody last swept: were there nobody left to, no other sign would tell."""
+        with self._store.guarded():
+            self._store.client.set(self._store.key("swept_at"), self._jobs.now_ms())
 
     def _is_mine(self) -> bool:
         """The lock outlives two looks; whoever holds it goes on."""

@@ -105,6 +105,9 @@ local function line_up(id, step, queue)
   open_line(queue, tenant)
   redis.call('ZADD', key('waiting', queue, tenant), place(id, step), ref(id, step))
   redis.call('HINCRBY', key('waits', queue), tenant, left_ms(id, step))
+  redis.call('HINCRBY', prefix .. 'lengths', queue, 1)
+  -- A hint that was lost is no new beginning.
+  redis.call('HSETNX', key('step', id, step), 'since', now())
 end
 
 -- Takes the step out of its line, if it stands there.
@@ -112,6 +115,7 @@ local function leave_line(id, step, queue)
   local tenant = redis.call('HGET', key('job', id), 'tenant')
   if redis.call('ZREM', key('waiting', queue, tenant), ref(id, step)) == 0 then return false end
   redis.call('HINCRBY', key('waits', queue), tenant, -left_ms(id, step))
+  redis.call('HINCRBY', prefix .. 'lengths', queue, -1)
   return true
 end
 
@@ -224,6 +228,14 @@ local function set_fields(id, json)
   for name, value in pairs(cjson.decode(json)) do
     redis.call('HSET', key('job', id), name, value)
   end
+end
+
+-- How many jobs have ended, and how; for those who look on.
+local function count_end(id, status, fields)
+  local failure = cjson.decode(fields).failure
+  local code = failure and cjson.decode(failure).code or ''
+  local model = redis.call('HGET', key('job', id), 'model_name') or ''
+  redis.call('HINCRBY', prefix .. 'ended', table.concat({status, code, model}, '|'), 1)
 end
 
 -- Whatever else is known of an ended job is to be written beside its recording: see `saved`.

@@ -1,5 +1,6 @@
 """The laws of the ledger, whatever the order of events: played by Hypothesis on a real Redis."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import pytest
@@ -279,6 +280,16 @@ class LedgerLaws(RuleBasedStateMachine):
             waits = self.store.client.hgetall(self.store.key("waits", queue))
             assert set(waits) == in_line
             assert all(int(waits[tenant]) >= lengths[tenant] * 1000 for tenant in in_line)
+            counted = int(self.store.client.hget(self.store.key("lengths"), queue) or 0)
+            assert counted == sum(lengths.values())
+
+    @invariant()
+    def every_end_is_counted_once(self) -> None:
+        counts: Counter[str] = Counter()
+        for outcome, count in self.store.client.hgetall(self.store.key("ended")).items():
+            counts[outcome.split("|")[0]] += int(count)
+        ended = [known.status for known in self.known.values() if known.status.is_terminal]
+        assert counts == Counter(map(str, ended))
 
     @invariant()
     def what_is_owed_is_what_open_jobs_owe(self) -> None:

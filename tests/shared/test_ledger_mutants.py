@@ -62,6 +62,12 @@ MUTANTS = {
         "redis.call('ZREM', key('lines', queue), tenant)",
         "",
     ),
+    "who leaves the line is still counted": (
+        "prelude",
+        "redis.call('HINCRBY', prefix .. 'lengths', queue, -1)",
+        "",
+    ),
+    "an end is not counted": ("end", "count_end(id, status, fields)", ""),
     "what an ended job owed is owed for ever": ("end", "settle_owed(id)", ""),
 }
 
