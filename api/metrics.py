@@ -34,7 +34,7 @@ class Metrics:
     they outlive a process that was killed."""
 
     def __init__(self) -> None:
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._own = CollectorRegistry()
         self._requests = Counter(
             "ananse_http_requests",

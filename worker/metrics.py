@@ -39,7 +39,7 @@ class Metrics:
 
     def __init__(self) -> None:
         # When each series began is more series than it is worth.
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)

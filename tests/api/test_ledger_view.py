@@ -47,14 +47,15 @@ def test_steps_are_told_by_queue_and_state(view: LedgerView, store: RedisStore, 
     assert (queue.waiting, queue.later, queue.busy) == (2, 1, 1)
 
 
+@pytest.mark.parametrize("given", [-(10**9), 10**9], ids=["first", "last"])
 def test_the_oldest_is_found_at_either_end_of_the_line(
-    view: LedgerView, store: RedisStore, ledger: Ledger
+    view: LedgerView, store: RedisStore, given: int
 ) -> None:
-    submit(store, "job_old", tenant="a", audio_s=10)
-    submit(store, "job_new", tenant="b", audio_s=10)
-    store.client.hincrby(store.key("step", "job_old", PREPARE), "since", -90_000)
-    # The one whose tenant has been given most stands last.
-    store.client.zincrby(store.key("lines", PREPARE_QUEUE), 10**9, "a")
+    """Who has been given least or most stands there; more tenants wait than are looked at."""
+    for number in range(202):
+        submit(store, f"job_{number}", tenant=f"tenant-{number}", audio_s=10)
+    store.client.hincrby(store.key("step", "job_150", PREPARE), "since", -90_000)
+    store.client.zincrby(store.key("lines", PREPARE_QUEUE), given, "tenant-150")
 
     assert 90 <= view.look().queues[PREPARE_QUEUE].oldest_s < 100
 
