@@ -10,12 +10,15 @@ from shared.redis_store import RedisStore
 
 ALIVE_S = 15.0
 BEAT_S = 3.0
+_DRAINED_S = 86_400.0
+"""So long the word to drain outlives the last beat of the worker it is for."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerState:
     """`slots` counts the steps of each queue the worker takes at once; `rtfx` is measured speed by model,
-    audio seconds per second; `engine` holds each engine's own counts since its start."""
+    audio seconds per second; `engine` holds each engine's own counts since its start. A `draining` worker
+    takes no new work; `started_at` is its own clock's, in seconds since 1970."""
 
     name: str
     models: tuple[ModelCard, ...]
@@ -27,6 +30,8 @@ class WorkerState:
     peak_rss_bytes: int = 0
     rtfx: dict[str, float] = field(default_factory=dict)
     engine: dict[str, dict[str, float]] = field(default_factory=dict)
+    started_at: float = 0.0
+    rss_bytes: int = 0
 
 
 class Fleet:
@@ -35,7 +40,8 @@ class Fleet:
     def __init__(self, store: RedisStore) -> None:
         self._store = store
 
-    def beat(self, worker: WorkerState) -> None:
+    def beat(self, worker: WorkerState) -> bool:
+        """Whether the worker is to drain: take no new work and hand back what it holds."""
         with self._store.guarded():
             pipe = self._store.client.pipeline()
             pipe.sadd(self._store.key("workers"), worker.name)
@@ -46,7 +52,19 @@ class Fleet:
             )
             for model, rtfx in worker.rtfx.items():
                 pipe.hset(self._store.key("speeds"), model, rtfx)
-            pipe.execute()
+            pipe.getex(self._store.key("drain", worker.name), px=int(_DRAINED_S * 1000))
+            return pipe.execute()[-1] is not None
+
+    def drain(self, names: Iterable[str]) -> None:
+        """These are to drain, from their next beat on until `undrain` or their end."""
+        with self._store.guarded():
+            for name in names:
+                self._store.client.set(self._store.key("drain", name), "1", px=int(_DRAINED_S * 1000))
+
+    def undrain(self, names: Iterable[str]) -> None:
+        with self._store.guarded():
+            for name in names:
+                self._store.client.delete(self._store.key("drain", name))
 
     def speeds(self) -> dict[str, float]:
         """The last speed measured for each model, whoever measured it: for workers that have yet to begin."""
@@ -58,7 +76,7 @@ class Fleet:
         with self._store.guarded():
             pipe = self._store.client.pipeline()
             pipe.srem(self._store.key("workers"), name)
-            pipe.delete(self._store.key("worker", name))
+            pipe.delete(self._store.key("worker", name), self._store.key("drain", name))
             pipe.execute()
 
     def live(self) -> tuple[WorkerState, ...]:

@@ -1,7 +1,8 @@
 -- ARGV: queue, capacity, hint ms
 -- Takes steps in fair order, up to what live workers can hold; returns their references to send as hints. A hint that
--- nobody claims comes back by `sweep`.
+-- nobody claims comes back by `sweep`. A paused queue gives nothing out.
 local queue, capacity, hint_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+if is_paused(queue) then return {} end
 local at = now()
 for _, reference in ipairs(redis.call('ZRANGEBYSCORE', key('later', queue), '-inf', at, 'LIMIT', 0, 1000)) do
   redis.call('ZREM', key('later', queue), reference)
