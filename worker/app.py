@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from celery import Celery, signals
+from celery.worker.consumer import Consumer
 
 from shared.blob_store import BlobStore
 from shared.endings import Endings
@@ -25,6 +26,7 @@ from worker.engine.engine import Engine
 from worker.engine.values import Runner
 from worker.heartbeat import Heartbeat
 from worker.http_guard import GuardedSender
+from worker.intake import Intake
 from worker.leases import Leases
 from worker.sweeper import Sweeper
 from worker.webhooks import key_of
@@ -49,6 +51,7 @@ class Worker:
     context: Context
     heartbeat: Heartbeat
     sweeper: Sweeper
+    intake: Intake
 
     def start(self) -> None:
         self.heartbeat.start()
@@ -108,14 +111,17 @@ def build(settings: Settings, load: Load = load_whisper) -> Worker:
     )
     tasks.register(celery, context)
     rebuild = Rebuild(store, jobs, blobs, settings.idempotency_s)
-    return Worker(celery, context, Heartbeat(context), Sweeper(context, store, outcomes, rebuild))
+    intake = Intake()
+    heartbeat = Heartbeat(context, intake)
+    return Worker(celery, context, heartbeat, Sweeper(context, store, outcomes, rebuild), intake)
 
 
 def run(worker: Worker) -> None:
     """Hands over to Celery until it is told to stop; SIGTERM hands unfinished windows back."""
 
     @signals.worker_ready.connect(weak=False)  # type: ignore[untyped-decorator]
-    def on_ready(**_: object) -> None:
+    def on_ready(sender: Consumer, **_: object) -> None:
+        worker.intake.attach(sender)
         worker.start()
         _log.info("worker_ready", models=list(worker.context.engines))
 

@@ -74,6 +74,34 @@ def test_the_first_beat_comes_at_once_and_draws_the_waiting_work(context: Contex
     assert context.fleet.live() == ()
 
 
+def test_a_worker_drains_when_it_is_told_to_and_says_so_at_once(context: Context) -> None:
+    heartbeat = Heartbeat(context)
+    context.fleet.drain([context.name])
+
+    heartbeat._beat()
+
+    assert context.fleet.live()[0].draining
+    assert context.leases.is_draining
+    assert not context.leases.draining.is_set()
+
+    context.fleet.undrain([context.name])
+    heartbeat._beat()
+
+    assert not context.fleet.live()[0].draining
+    assert not context.leases.is_draining
+
+
+def test_a_worker_is_not_drained_for_the_one_before_it_of_its_name(context: Context) -> None:
+    context.fleet.drain([context.name])
+    heartbeat = Heartbeat(context)
+
+    heartbeat.start()
+
+    assert not context.leases.is_draining
+    assert not context.fleet.beat(state(context))
+    heartbeat.close()
+
+
 def test_a_worker_s_own_state_survives_the_fleet(context: Context) -> None:
     told = state(context)
 
