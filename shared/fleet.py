@@ -12,12 +12,15 @@ from shared.redis_store import RedisStore
 ALIVE_S = 15.0
 BEAT_S = 3.0
 LOOK_S = 1.0
+_DRAINED_S = 86_400.0
+"""So long the word to drain outlives the last beat of the worker it is for."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerState:
     """`slots` counts the steps of each queue the worker takes at once; `rtfx` is measured speed by model,
-    audio seconds per second; `engine` holds each engine's own counts since its start."""
+    audio seconds per second; `engine` holds each engine's own counts since its start. A `draining` worker
+    takes no new work; `started_at` is its own clock's, in seconds since 1970."""
 
     name: str
     models: tuple[ModelCard, ...]
@@ -29,6 +32,21 @@ class WorkerState:
     peak_rss_bytes: int = 0
     rtfx: dict[str, float] = field(default_factory=dict)
     engine: dict[str, dict[str, float]] = field(default_factory=dict)
+    started_at: float = 0.0
+    rss_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What a heartbeat is answered with.
+
+    A worker looks for waiting work when it came up, its slots changed, or nobody was asked to for LOOK_S: a
+    thousand that all looked would leave Redis time for nothing else. One that drains takes no new work and
+    hands back what it holds.
+    """
+
+    looks: bool
+    drains: bool
 
 
 class Fleet:
@@ -37,10 +55,9 @@ class Fleet:
     def __init__(self, store: RedisStore) -> None:
         self._store = store
 
-    def beat(self, worker: WorkerState) -> bool:
-        """Whether this worker is to look for waiting work: it came up, its slots changed, or nobody was asked
-        to for LOOK_S. A thousand workers that all looked would leave Redis time for nothing else."""
-        asked = self._store.run(
+    def beat(self, worker: WorkerState) -> Orders:
+        """Tells that `worker` lives, and answers what it is to do now."""
+        looks, drains = self._store.run(
             "alive",
             worker.name,
             _state.dump_json(worker).decode(),
@@ -48,14 +65,26 @@ class Fleet:
             json.dumps({} if worker.draining else worker.slots),
             json.dumps({model: str(rtfx) for model, rtfx in worker.rtfx.items()}),
             int(LOOK_S * 1000),
+            int(_DRAINED_S * 1000),
         )
-        return bool(asked)
+        return Orders(bool(looks), bool(drains))
 
     def slots(self) -> dict[str, int]:
         """Steps of each queue that all live workers together take at once. Costs the same for one worker and
         for thousands; `live` does not."""
         words: list[str] = self._store.run("slots")
         return {queue: int(amount) for queue, amount in zip(words[::2], words[1::2], strict=True)}
+
+    def drain(self, names: Iterable[str]) -> None:
+        """These are to drain, from their next beat on until `undrain` or their end."""
+        with self._store.guarded():
+            for name in names:
+                self._store.client.set(self._store.key("drain", name), "1", px=int(_DRAINED_S * 1000))
+
+    def undrain(self, names: Iterable[str]) -> None:
+        with self._store.guarded():
+            for name in names:
+                self._store.client.delete(self._store.key("drain", name))
 
     def speeds(self) -> dict[str, float]:
         """The last speed measured for each model, whoever measured it: for workers that have yet to begin."""

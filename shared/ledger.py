@@ -5,7 +5,7 @@ number of the claim. Records are the truth; queue messages are hints.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -21,6 +21,7 @@ FINISH = "finish"
 PREPARE_QUEUE = "prepare"
 LONG_PREPARE_QUEUE = "prepare-long"
 DELIVER_QUEUE = "deliver"
+ALL_QUEUES = "*"
 
 MOST_HINTS = 100
 """Steps of a queue that one dispatch takes: it is soon over, and whoever looks next takes the next ones."""
@@ -75,6 +76,27 @@ class Claim:
     @property
     def is_held(self) -> bool:
         return self.outcome in (ClaimOutcome.CLAIMED, ClaimOutcome.EXHAUSTED)
+
+
+class RequeueOutcome(StrEnum):
+    """Only `requeued` moved the step; `waiting` stands in line already, `other` is not held by the worker
+    that was named."""
+
+    REQUEUED = "requeued"
+    WAITING = "waiting"
+    OTHER = "other"
+    DONE = "done"
+    ENDED = "ended"
+    GONE = "gone"
+    NEWER = "newer"
+
+
+@dataclass(frozen=True, slots=True)
+class Requeued:
+    """`queue` is where the step belongs; empty when there is no such step."""
+
+    outcome: RequeueOutcome
+    queue: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +265,30 @@ class Ledger:
         with self._store.guarded():
             tries = self._store.client.hget(self._store.key("step", claim.job_id, claim.step), "tries")
         return int(tries or 0)
+
+    def return_hint(self, job_id: str, step: str) -> str | None:
+        """A hint came to a worker that takes nothing more: the step waits in line again, in this queue. None
+        when there is nothing to return."""
+        return self._store.run("return_hint", job_id, step) or None
+
+    def requeue(self, job_id: str, step: str, worker: str = "") -> Requeued:
+        """Takes the step from whoever has it, or from `worker` only; the claim it was held by is fenced."""
+        word, queue = self._store.run("requeue", job_id, step, worker)
+        return Requeued(RequeueOutcome(word), queue)
+
+    def pause(self, queues: Iterable[str]) -> None:
+        """No step of these is given out until `resume`; what was given out goes on. ALL_QUEUES is every one,
+        those to come as well."""
+        with self._store.guarded():
+            self._store.client.sadd(self._store.key("paused"), *queues)
+
+    def resume(self, queues: Iterable[str]) -> None:
+        with self._store.guarded():
+            self._store.client.srem(self._store.key("paused"), *queues)
+
+    def paused(self) -> frozenset[str]:
+        with self._store.guarded():
+            return frozenset(self._store.client.smembers(self._store.key("paused")))
 
     def dispatch(self, queue: str, capacity: int, hint_s: float, most: int = MOST_HINTS) -> tuple[Hint, ...]:
         """Due steps of `queue`, in fair order, up to what live workers can hold; to be sent at once."""

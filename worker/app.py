@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from celery import Celery, signals
+from celery.worker.consumer import Consumer
 
 from shared.blob_store import BlobStore
 from shared.endings import Endings
@@ -28,6 +29,7 @@ from worker.engine.engine import Engine
 from worker.engine.values import Runner
 from worker.heartbeat import Heartbeat
 from worker.http_guard import GuardedSender
+from worker.intake import Intake
 from worker.leases import Leases
 from worker.metrics import Metrics, Page
 from worker.readings import Readings
@@ -54,6 +56,7 @@ class Worker:
     context: Context
     heartbeat: Heartbeat
     sweeper: Sweeper
+    intake: Intake
     page: Page | None
 
     def start(self) -> None:
@@ -120,14 +123,18 @@ def build(settings: Settings, load: Load = load_whisper) -> Worker:
     metrics.add(Readings(context))
     tasks.register(celery, context)
     rebuild = Rebuild(store, jobs, blobs, settings.idempotency_s)
-    return Worker(celery, context, Heartbeat(context), Sweeper(context, store, outcomes, rebuild), page)
+    intake = Intake()
+    heartbeat = Heartbeat(context, intake)
+    sweeper = Sweeper(context, store, outcomes, rebuild)
+    return Worker(celery, context, heartbeat, sweeper, intake, page)
 
 
 def run(worker: Worker) -> None:
     """Hands over to Celery until it is told to stop; SIGTERM hands unfinished windows back."""
 
     @signals.worker_ready.connect(weak=False)  # type: ignore[untyped-decorator]
-    def on_ready(**_: object) -> None:
+    def on_ready(sender: Consumer, **_: object) -> None:
+        worker.intake.attach(sender)
         worker.start()
         _log.info("worker_ready", models=list(worker.context.engines))
 

@@ -1,5 +1,5 @@
-"""Tells the fleet that this worker lives and what it holds; and ends the process when its model hangs, when
-it no longer hears of work, or when it has grown too much."""
+"""Tells the fleet that this worker lives and what it holds, and hears whether it is to drain; and ends the
+process when its model hangs, when it no longer hears of work, or when it has grown too much."""
 
 import os
 import resource
@@ -7,13 +7,15 @@ import signal
 import socket
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from shared.errors import ServiceError
-from shared.fleet import BEAT_S, WorkerState
+from shared.fleet import BEAT_S, Orders, WorkerState
 from shared.log import get_logger
 from worker.context import Context
 from worker.engine.engine import Statistics
+from worker.intake import Intake
 
 EXIT_STUCK = 70
 EXIT_DEAF = 71
@@ -24,9 +26,11 @@ _log = get_logger()
 class Heartbeat:
     """A thread that beats every BEAT_S until closed."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, intake: Intake | None = None) -> None:
         self._context = context
+        self._intake = intake or Intake()
         self._hearing = Hearing(context.settings.deaf_s)
+        self._started_at = time.time()
         self._rss_at_start = 0
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -34,6 +38,7 @@ class Heartbeat:
     def start(self) -> None:
         """The first beat comes at once, and with it the waiting work."""
         self._rss_at_start = rss_bytes()
+        self._forget_the_last_one()
         self.beat()
         self._thread.start()
 
@@ -55,7 +60,11 @@ class Heartbeat:
     def beat(self) -> None:
         """Never raises."""
         try:
-            if self._context.fleet.beat(state(self._context)):
+            orders = self._tell()
+            if orders.drains != self._context.leases.drained.is_set():
+                self._turn()
+                orders = self._tell()
+            if orders.looks:
                 self._context.dispatcher.dispatch()
         except ServiceError as error:
             self._context.metrics.heartbeat_failed()
@@ -63,6 +72,29 @@ class Heartbeat:
         except Exception:
             # Without this thread the worker would be taken for dead.
             _log.exception("heartbeat_failed")
+
+    def _tell(self) -> Orders:
+        return self._context.fleet.beat(replace(state(self._context), started_at=self._started_at))
+
+    def _turn(self) -> None:
+        """From work to draining, or back."""
+        drained = self._context.leases.drained
+        if drained.is_set():
+            drained.clear()
+            self._intake.open()
+            _log.info("worker_undrained")
+        else:
+            self._intake.shut()
+            drained.set()
+            _log.info("worker_drained", held=self._context.leases.count)
+
+    def _forget_the_last_one(self) -> None:
+        """In a container that is started again a worker has the name of the one before, who may have been
+        told to drain."""
+        try:
+            self._context.fleet.undrain([self._context.name])
+        except ServiceError as error:
+            _log.warning("undrain_failed", code=error.code)
 
     def _end_if_stuck(self) -> None:
         """A model call cannot be interrupted from outside; the supervisor starts a new process."""
@@ -88,14 +120,14 @@ class Heartbeat:
     def _end_if_grown(self) -> None:
         """Leaks in libraries end so, between two windows. The supervisor starts a new process."""
         most, grown = self._context.settings.memory_growth_bytes, rss_bytes() - self._rss_at_start
-        if most and grown > most and not self._is_draining:
+        if most and grown > most and not self._context.leases.draining.is_set():
             _log.warning("worker_grown", grown_bytes=grown)
             self._context.leases.draining.set()
             os.kill(os.getpid(), signal.SIGTERM)
 
     @property
     def _is_draining(self) -> bool:
-        return self._context.leases.draining.is_set()
+        return self._context.leases.is_draining
 
 
 class Hearing:
@@ -131,7 +163,8 @@ def state(context: Context) -> WorkerState:
         host=socket.gethostname(),
         pid=os.getpid(),
         busy=context.leases.count,
-        draining=context.leases.draining.is_set(),
+        draining=context.leases.is_draining,
+        rss_bytes=rss_bytes(),
         peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         rtfx={name: round(one.audio_s / one.busy_s, 1) for name, one in statistics.items() if one.busy_s},
         engine={name: _engine_numbers(one) for name, one in statistics.items()},

@@ -33,11 +33,12 @@ _log = get_logger()
 def perform(job_id: str, step: str, context: Context) -> None:
     """Does one step if it is still to be done. Never raises: what goes wrong is in the ledger and the log."""
     context.leases.fetched += 1
-    if context.leases.draining.is_set():
-        return
-    if not step.startswith("deliver"):
+    if not step.startswith("deliver") and not context.leases.is_draining:
         context.leases.wait_for_company()
     try:
+        if context.leases.is_draining:
+            _hand_on(job_id, step, context)
+            return
         claim = context.ledger.claim(job_id, step, context.name, _most_claims(step, context))
         if not claim.is_held:
             context.metrics.step(step, "not_claimed", claim.outcome)
@@ -59,6 +60,13 @@ def perform(job_id: str, step: str, context: Context) -> None:
     except Exception:
         context.metrics.step(step, "left", Internal.code)
         _log.exception("step_left_to_sweeper")
+
+
+def _hand_on(job_id: str, step: str, context: Context) -> None:
+    """This worker had asked for a message before it was to take none: another is told at once."""
+    queue = context.ledger.return_hint(job_id, step)
+    if queue is not None:
+        context.dispatcher.dispatch([queue])
 
 
 def _do(held: Held, context: Context) -> None:

@@ -1,6 +1,6 @@
 -- ARGV: hint ms, most steps of a queue, then queue and capacity, queue and capacity …
 -- Takes steps of each queue in fair order, up to what live workers can hold; returns queue and reference of each, to send
--- as hints. A hint that nobody claims comes back by `sweep`.
+-- as hints. A hint that nobody claims comes back by `sweep`. A paused queue gives nothing out.
 local hint_ms, most = tonumber(ARGV[1]), tonumber(ARGV[2])
 local at = now()
 local chosen = {}
@@ -26,7 +26,9 @@ local function choose(queue, capacity)
 end
 
 for index = 3, #ARGV, 2 do
-  line_up_due(ARGV[index])
-  choose(ARGV[index], tonumber(ARGV[index + 1]))
+  if not is_paused(ARGV[index]) then
+    line_up_due(ARGV[index])
+    choose(ARGV[index], tonumber(ARGV[index + 1]))
+  end
 end
 return chosen

@@ -150,6 +150,12 @@ local function come_back_to_line(id, step, queue, delay_ms)
   end
 end
 
+-- By an operator's word nothing more is given out, of this queue or of all.
+local function is_paused(queue)
+  local paused = prefix .. 'paused'
+  return redis.call('SISMEMBER', paused, queue) == 1 or redis.call('SISMEMBER', paused, '*') == 1
+end
+
 -- Takes the step out of its queue for good.
 local function unqueue(id, step)
   local queue = redis.call('HGET', key('step', id, step), 'queue')

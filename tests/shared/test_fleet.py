@@ -114,17 +114,17 @@ def test_who_falls_silent_holds_nothing_whoever_looks(fleet: Fleet, store: Redis
 
 @pytest.mark.redis
 def test_one_worker_looks_for_work_and_so_does_whoever_has_new_room(fleet: Fleet, store: RedisStore) -> None:
-    assert fleet.beat(worker("w-1", prepare=2))
-    assert fleet.beat(worker("w-2", prepare=2))
-    assert not fleet.beat(worker("w-1", prepare=2))
-    assert fleet.beat(worker("w-1", prepare=3))
-    assert not fleet.beat(worker("w-2", prepare=2))
+    assert fleet.beat(worker("w-1", prepare=2)).looks
+    assert fleet.beat(worker("w-2", prepare=2)).looks
+    assert not fleet.beat(worker("w-1", prepare=2)).looks
+    assert fleet.beat(worker("w-1", prepare=3)).looks
+    assert not fleet.beat(worker("w-2", prepare=2)).looks
 
     assert 0 < store.client.pttl(store.key("looked")) <= LOOK_S * 1000
     store.client.delete(store.key("looked"))
 
-    assert fleet.beat(worker("w-2", prepare=2))
-    assert not fleet.beat(worker("w-1", prepare=3))
+    assert fleet.beat(worker("w-2", prepare=2)).looks
+    assert not fleet.beat(worker("w-1", prepare=3)).looks
 
 
 @pytest.mark.redis
