@@ -78,6 +78,7 @@ def test_what_was_put_off_need_not_wait(ledger: Ledger, store: RedisStore) -> No
 
     assert ledger.requeue("job_1", PREPARE).outcome is RequeueOutcome.REQUEUED
 
+    assert not store.client.exists(store.key("later", PREPARE_QUEUE))
     assert len(ledger.dispatch(PREPARE_QUEUE, 1, hint_s=20)) == 1
 
 

@@ -229,6 +229,19 @@ def test_requeue_of_a_worker_takes_all_that_it_holds(
     assert admin("requeue", "--worker", "dead").out == "nothing to take back\n"
 
 
+def test_messages_that_a_worker_took_with_it_are_sent_again(
+    admin: Admin, hand: WorkerHand, ledger: Ledger, store: RedisStore
+) -> None:
+    hand.come_up()
+    submit(store, "job_1", model=MODEL)
+    ledger.dispatch(PREPARE_QUEUE, 1, hint_s=3600)
+    assert in_broker(store) == 0
+
+    admin("requeue", "--worker", "dead")
+
+    assert in_broker(store) == 2
+
+
 def test_requeue_of_an_ended_job_says_what_to_do_and_does_it(
     admin: Admin, hand: WorkerHand, jobs: JobStore, blobs: BlobStore, store: RedisStore
 ) -> None:

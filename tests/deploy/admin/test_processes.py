@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from shared.ledger import PREPARE, PREPARE_QUEUE, Hint
 from shared.redis_store import RedisStore
 from shared.settings import Settings
+from shared.task_queue import CeleryQueue, Messages, make_celery
 from tests.chaos.crew import Crew, assert_all_right, crew, has_ended, impatient
 from tests.chaos.sounds import sounds
 from tests.deploy.admin.conftest import Admin
@@ -15,7 +17,7 @@ from tests.support.service import Service
 from tests.support.waiting import wait_until
 from tests.support.worker_process import WorkerProcess
 
-pytestmark = [pytest.mark.redis, pytest.mark.service]
+pytestmark = [pytest.mark.redis, pytest.mark.service, pytest.mark.slow]
 
 SEED = 5
 BATCH = 2
@@ -83,6 +85,23 @@ def test_a_drained_worker_whose_connections_break_stays_drained(
 
         assert claims(workers, one) == 0
         assert not has_ended(one)
+
+
+def test_a_drained_worker_leaves_messages_to_others(service: Service, tmp_path: Path, admin: Admin) -> None:
+    messages = Messages(service.store)
+    with crew(service, tmp_path) as workers:
+        workers.hire()
+        admin("drain", "--all", "--wait")
+        with make_celery(service.settings.redis_url) as celery:
+            for number in range(3):
+                CeleryQueue(celery).send(PREPARE_QUEUE, Hint(f"job_{number}", PREPARE))
+
+        # A fetch that was under way may have taken one, and puts it back.
+        wait_until(lambda: messages.waiting([PREPARE_QUEUE]) == 3)
+        assert not workers.log("step_not_claimed")
+
+        admin("undrain", "--all")
+        wait_until(lambda: len(workers.log("step_not_claimed")) == 3)
 
 
 def test_a_drained_worker_stops_when_it_is_told_to(service: Service, tmp_path: Path, admin: Admin) -> None:
