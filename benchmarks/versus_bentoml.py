@@ -40,8 +40,8 @@ from benchmarks.bento.report import Comparison, Key
 from benchmarks.bento.servers import BENTO_PYTHON, OUR_SETTINGS, THREADS, Peak, Server, bento, ours
 
 CORES = 2
-WARM_UP = 12
-"""Recordings before anything is measured: BentoML's batching learns from its first eleven."""
+WARM_UP_S = 12.0
+"""The longest of the recordings that come before anything is measured."""
 
 SEED_TAKES = 10
 """Its max_concurrency."""
@@ -83,10 +83,12 @@ class Sizes:
     longest_s: float
     clients: int
     rounds: int
+    warm_up: int
 
 
-FULL = Sizes(50, LONGEST_S, 20, 5)
-QUICK = Sizes(6, 40.0, 4, 1)
+# BentoML's batching learns from its first eleven batches.
+FULL = Sizes(50, LONGEST_S, 20, 5, 12)
+QUICK = Sizes(6, 40.0, 4, 1, 3)
 
 ONCE = Clients("first answer taken", transcribe)
 PATIENT = Clients("refused ones come again", transcribe_patiently)
@@ -157,7 +159,7 @@ def _rounds(sizes: Sizes, rounds: int, sent: Sequence[Recording]) -> dict[Key, l
         # Who was first is last in the next round.
         for side in SIDES[:: -1 if number % 2 else 1]:
             with side.start() as server:
-                _warm_up(server)
+                _warm_up(server, sizes)
                 for clients in side.clients:
                     _say(f"round {number + 1} of {rounds}: {side.name}, {clients.name}")
                     one = _round(server, side, clients, sizes, sent)
@@ -177,7 +179,7 @@ def _killed(kill: Kill, sizes: Sizes, sent: Sequence[Recording]) -> Figures:
     seed takes, so that what fails, fails by the kill."""
     _say(f"kill -9 of {kill.name}: {kill.side.name}, {kill.clients.name}")
     with kill.side.start() as server:
-        _warm_up(server)
+        _warm_up(server, sizes)
 
         def strike(transcripts: int) -> None:
             if transcripts == max(1, len(sent) // 5):
@@ -188,10 +190,10 @@ def _killed(kill: Kill, sizes: Sizes, sent: Sequence[Recording]) -> Figures:
     return figures(done, kill.side.hears_s, 0)
 
 
-def _warm_up(server: Server) -> None:
-    """Recordings that no round has; first alone, then at once."""
-    short = recordings(WARM_UP, 20.0)
-    for clients in (1, 4):
+def _warm_up(server: Server, sizes: Sizes) -> None:
+    """Short recordings, first one after another, then at once."""
+    short = recordings(sizes.warm_up, WARM_UP_S)
+    for clients in (1, len(short)):
         done = asyncio.run(ask_for_all(server.url, short, clients, transcribe_patiently))
         failed = [answer for answer in done.answers if answer.reply.text is None]
         if failed:

@@ -4,5 +4,5 @@ import re
 
 
 def plain(text: str) -> str:
-    """Lower case, no punctuation, hyphens as spaces."""
-    return " ".join(re.sub(r"[^a-z0-9' ]", "", text.lower().replace("-", " ")).split())
+    """Lower case, no punctuation, hyphens and line ends as spaces."""
+    return " ".join(re.sub(r"[^a-z0-9'\s]", "", text.lower().replace("-", " ")).split())

@@ -85,10 +85,10 @@ async def transcribe(client: httpx.AsyncClient, recording: Recording) -> tuple[R
 
 
 async def transcribe_patiently(
-    client: httpx.AsyncClient, recording: Recording
+    client: httpx.AsyncClient, recording: Recording, pause_s: float = PAUSE_S
 ) -> tuple[Reply, tuple[str, ...]]:
     """The same; who is refused or cut off sends the recording again after a pause."""
-    return await _again_and_again(lambda: _transcribe(client, recording))
+    return await _again_and_again(lambda: _transcribe(client, recording), pause_s)
 
 
 async def submit_and_wait(client: httpx.AsyncClient, recording: Recording) -> tuple[Reply, tuple[str, ...]]:
@@ -98,7 +98,7 @@ async def submit_and_wait(client: httpx.AsyncClient, recording: Recording) -> tu
 
 
 async def submit_and_wait_patiently(
-    client: httpx.AsyncClient, recording: Recording
+    client: httpx.AsyncClient, recording: Recording, pause_s: float = PAUSE_S
 ) -> tuple[Reply, tuple[str, ...]]:
     """The same; who is cut off submits again under the same key, or asks for the job again."""
     key, refused = secrets.token_hex(8), list[str]()
@@ -109,19 +109,21 @@ async def submit_and_wait_patiently(
         if failure not in _AGAIN:
             return Reply(None, failure), tuple(refused)
         refused.append(failure)
-        await asyncio.sleep(PAUSE_S)
-    reply, more = await _again_and_again(lambda: _wait_for(client, job))
+        await asyncio.sleep(pause_s)
+    reply, more = await _again_and_again(lambda: _wait_for(client, job), pause_s)
     return reply, (*refused, *more)
 
 
-async def _again_and_again(ask: Callable[[], Awaitable[Reply]]) -> tuple[Reply, tuple[str, ...]]:
+async def _again_and_again(
+    ask: Callable[[], Awaitable[Reply]], pause_s: float
+) -> tuple[Reply, tuple[str, ...]]:
     refused, began = list[str](), time.perf_counter()
     while True:
         reply = await ask()
         if reply.failure not in _AGAIN or time.perf_counter() - began > PATIENCE_S:
             return reply, tuple(refused)
         refused.append(reply.failure)
-        await asyncio.sleep(PAUSE_S)
+        await asyncio.sleep(pause_s)
 
 
 async def _transcribe(client: httpx.AsyncClient, recording: Recording) -> Reply:
