@@ -15,7 +15,8 @@ BEAT_S = 3.0
 @dataclass(frozen=True, slots=True)
 class WorkerState:
     """`slots` counts the steps of each queue the worker takes at once; `rtfx` is measured speed by model,
-    audio seconds per second; `engine` holds each engine's own counts since its start."""
+    audio seconds per second; `engine` holds each engine's own counts since its start, and whether its model
+    `is_loaded` at the moment."""
 
     name: str
     models: tuple[ModelCard, ...]
@@ -27,6 +28,7 @@ class WorkerState:
     peak_rss_bytes: int = 0
     rtfx: dict[str, float] = field(default_factory=dict)
     engine: dict[str, dict[str, float]] = field(default_factory=dict)
+    device: str = ""
 
 
 class Fleet:
