@@ -177,6 +177,14 @@ class AbilitiesOut(BaseModel):
     repairs: list[str]
 
 
+class PlacementOut(BaseModel):
+    device: str = Field(description="As its workers name it: `cpu`, `cuda:1`.")
+    dtype: str
+    workers: int
+    loaded: int = Field(description="Workers that have it in memory; elsewhere it is loaded when needed.")
+    rtfx: float | None = Field(None, description="Measured: audio seconds per second, mean of its workers.")
+
+
 class ModelOut(BaseModel):
     name: str
     default: bool
@@ -189,6 +197,7 @@ class ModelOut(BaseModel):
     parameters: int | None = None
     abilities: AbilitiesOut | None = None
     rtfx: float | None = Field(None, description="Measured: audio seconds per second, mean of its workers.")
+    placements: list[PlacementOut] = Field([], description="On which devices live workers serve it.")
 
 
 class ModelsOut(BaseModel):

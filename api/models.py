@@ -3,7 +3,7 @@
 from flask import Response, request
 from flask_openapi.blueprint import APIBlueprint
 
-from api.answers import AbilitiesOut, ModelOut, ModelsOut
+from api.answers import AbilitiesOut, ModelOut, ModelsOut, PlacementOut
 from api.auth import identify
 from api.jobs import json_answer
 from api.openapi import SERVICE, answers
@@ -25,18 +25,40 @@ def list_models(query: NoQuery) -> Response:
 
 
 def model_out(model: ModelSource, workers: tuple[WorkerState, ...], is_default: bool) -> ModelOut:
-    serving = [worker for worker in workers if any(card.name == model.name for card in worker.models)]
-    speeds = [worker.rtfx[model.name] for worker in serving if worker.rtfx.get(model.name)]
+    serving = [(worker, card) for worker in workers for card in worker.models if card.name == model.name]
+    holders = [worker for worker, _ in serving]
     out = ModelOut(
         name=model.name,
         default=is_default,
         live=bool(serving),
         workers=len(serving),
-        slots=capacity(serving, queue_of(model.name)) + capacity(serving, long_queue_of(model.name)),
-        rtfx=round(sum(speeds) / len(speeds), 2) if speeds else None,
+        slots=capacity(holders, queue_of(model.name)) + capacity(holders, long_queue_of(model.name)),
+        rtfx=_mean_speed(holders, model.name),
+        placements=_placements(serving),
     )
-    cards = [card for worker in serving for card in worker.models if card.name == model.name]
-    return _with_card(out, cards[0]) if cards else out
+    return _with_card(out, serving[0][1]) if serving else out
+
+
+def _placements(serving: list[tuple[WorkerState, ModelCard]]) -> list[PlacementOut]:
+    places: dict[tuple[str, str], list[WorkerState]] = {}
+    for worker, card in serving:
+        places.setdefault((card.device, card.dtype), []).append(worker)
+    name = serving[0][1].name if serving else ""
+    return [
+        PlacementOut(
+            device=device,
+            dtype=dtype,
+            workers=len(holders),
+            loaded=sum(bool(worker.engine.get(name, {}).get("is_loaded", 1.0)) for worker in holders),
+            rtfx=_mean_speed(holders, name),
+        )
+        for (device, dtype), holders in sorted(places.items())
+    ]
+
+
+def _mean_speed(workers: list[WorkerState], model: str) -> float | None:
+    speeds = [worker.rtfx[model] for worker in workers if worker.rtfx.get(model)]
+    return round(sum(speeds) / len(speeds), 2) if speeds else None
 
 
 def _with_card(out: ModelOut, card: ModelCard) -> ModelOut:

@@ -8,6 +8,10 @@ EXIT_CONFIGURATION = 78
 class StartError(Exception):
     """A sentence for the user: what is wrong and what to do."""
 
+    def __init__(self, sentence: str, exit_code: int = EXIT_FAILED) -> None:
+        super().__init__(sentence)
+        self.exit_code = exit_code
+
 
 class StopRequested(Exception):
     """Ctrl-C, or a SIGTERM."""

@@ -7,15 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploy import allocator, embedded_redis
+from deploy import embedded_redis
 from deploy.addresses import Address, claim
+from deploy.crew import crew
 from deploy.processes import Service
 from deploy.state import State
 from shared.settings import Settings
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-_HAND_OVER_S = 5.0
-"""A worker that has handed its work back still has to leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +67,7 @@ def _services(settings: Settings, environment: Mapping[str, str]) -> tuple[Servi
             environment,
             grace_s=10,
         ),
-        Service(
-            "worker",
-            (python, "-m", "worker"),
-            {**environment, **allocator.environment(environment)},
-            grace_s=settings.stop_grace_s + _HAND_OVER_S,
-        ),
+        *crew(settings, environment),
         Service("flower", (python, "-m", "deploy.flower_app"), environment, grace_s=5),
     )
 

@@ -21,7 +21,7 @@ class Service:
     """A command that is to run for as long as the supervisor does.
 
     `environment` is the whole of it. After SIGTERM the child has `grace_s`. When the supervisor is killed,
-    the child gets `death_signal`.
+    the child gets `death_signal`. Those of one `crew` are stopped at the same time.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Service:
     environment: Mapping[str, str] = field(repr=False)
     grace_s: float = 10.0
     death_signal: signal.Signals = signal.SIGKILL
+    crew: str = ""
 
 
 class Child:

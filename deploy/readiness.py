@@ -33,3 +33,8 @@ class Workers:
 
     def close(self) -> None:
         self._client.close()
+
+
+def described(worker: WorkerState) -> str:
+    """Its models, where and how they run."""
+    return ", ".join(f"{model.name} on {model.device} in {model.dtype}" for model in worker.models)

@@ -47,26 +47,29 @@ class _Post:
     """A service and who fills it at the moment: nobody while a restart is due."""
 
     service: Service
-    log: LogFile
+    log: LogFile | None
     child: Child | None = None
     failures: int = 0
     restart_at: float = field(default=0.0)
 
 
 class Supervisor:
-    """Used as a context: whatever was started inside has ended outside, and signals are as they were."""
+    """Used as a context: whatever was started inside has ended outside, and signals are as they were.
+
+    What children write goes to files in `log_dir` if there is one, and to `show`, by name and line.
+    """
 
     def __init__(
         self,
-        log_dir: Path,
+        log_dir: Path | None,
         *,
         say: Callable[[str], None],
-        shows_output: bool = False,
+        show: Callable[[str, str], None] | None = None,
         backoff: Backoff | None = None,
     ) -> None:
         self._log_dir = log_dir
         self._say = say
-        self._shows_output = shows_output
+        self._show = show
         self._backoff = backoff or Backoff()
         self._posts: dict[str, _Post] = {}
         self._selector = selectors.DefaultSelector()
@@ -88,7 +91,8 @@ class Supervisor:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def start(self, service: Service) -> None:
-        post = _Post(service, LogFile(self.log_path(service.name)))
+        path = self.log_path(service.name)
+        post = _Post(service, LogFile(path) if path else None)
         self._posts[service.name] = post
         self._fill(post)
 
@@ -112,17 +116,26 @@ class Supervisor:
         child = self._posts[name].child
         return child.pid if child else None
 
-    def log_path(self, name: str) -> Path:
-        return self._log_dir / f"{name}.log"
+    def log_path(self, name: str) -> Path | None:
+        return self._log_dir / f"{name}.log" if self._log_dir else None
 
     def stop(self) -> None:
         """Ends all children, the last started first. Asked to stop a second time meanwhile, it kills."""
-        for name in reversed(list(self._posts)):
-            post = self._posts.pop(name)
-            if post.child:
-                self._end(post.child)
-                self._bury(post, post.child)
-            post.log.close()
+        while self._posts:
+            last = next(reversed(self._posts.values()))
+            for post in self._crew_of(last):
+                if post.child:
+                    post.child.terminate()
+            self._posts.pop(last.service.name)
+            if last.child:
+                self._end(last.child)
+                self._bury(last, last.child)
+            if last.log:
+                last.log.close()
+
+    def _crew_of(self, post: _Post) -> list[_Post]:
+        crew = post.service.crew
+        return [one for one in self._posts.values() if crew and one.service.crew == crew] or [post]
 
     def _tend(self, post: _Post) -> None:
         if post.child is None:
@@ -137,9 +150,10 @@ class Supervisor:
         name = post.service.name
 
         def hear(line: bytes) -> None:
-            post.log.write(line)
-            if self._shows_output:
-                self._say(f"{name:>7} | {line.decode(errors='replace').rstrip()}")
+            if post.log:
+                post.log.write(line)
+            if self._show:
+                self._show(name, line.decode(errors="replace").rstrip())
 
         try:
             post.child = Child(post.service, hear)
@@ -170,12 +184,15 @@ class Supervisor:
             return
         for line in reversed(child.tail):
             if line.startswith(SENTENCE):
-                raise StartError(line.removeprefix(SENTENCE))
-        raise StartError(f"{self._obituary(post, status)}; its last words: {_last_words(child)}")
+                raise StartError(line.removeprefix(SENTENCE), EXIT_CONFIGURATION)
+        raise StartError(
+            f"{self._obituary(post, status)}; its last words: {_last_words(child)}", EXIT_CONFIGURATION
+        )
 
     def _obituary(self, post: _Post, status: int) -> str:
         cause = f"exit code {status}" if status >= 0 else signal.Signals(-status).name
-        return f"{post.service.name} ended ({cause}, see {self.log_path(post.service.name)})"
+        path = self.log_path(post.service.name)
+        return f"{post.service.name} ended ({cause}{f', see {path}' if path else ''})"
 
     def _bury(self, post: _Post, child: Child) -> None:
         if child.fileno() in self._selector.get_map():

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from contextlib import closing
 
 from deploy import embedded_redis
+from deploy.crew import CREW
 from deploy.errors import EXIT_FAILED, StopRequested
 from deploy.plan import Plan, draw_up
 from deploy.processes import attached
-from deploy.readiness import Workers, responds
+from deploy.readiness import Workers, described, responds
 from deploy.state import State
 from deploy.supervisor import Supervisor, say
 from shared.fleet import WorkerState
@@ -32,7 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
     settings = load()
     with closing(State(settings.state_dir)) as state:
         plan = draw_up(settings, state)
-        with Supervisor(state.log_dir, say=say, shows_output=arguments.logs) as supervisor:
+        show = _show if arguments.logs else None
+        with Supervisor(state.log_dir, say=say, show=show) as supervisor:
             try:
                 _start(supervisor, plan)
                 if arguments.demo and not _demonstrate(supervisor, plan):
@@ -57,18 +59,26 @@ def _start(supervisor: Supervisor, plan: Plan) -> None:
     _await(supervisor, "api", lambda: responds(f"{plan.api.url}/readyz"))
     say(f"  api     {plan.api.url}")
     with closing(Workers(plan.redis_url)) as workers:
-        found: list[WorkerState] = []
-
-        def serves() -> bool:
-            found[:] = [
-                one for one in workers.on(socket.gethostname()) if one.pid == supervisor.pid("worker")
-            ]
-            return bool(found)
-
-        _await(supervisor, "worker", serves)
-        say(f"  worker  {_abilities(found[0])}")
+        for service in plan.services:
+            if service.crew == CREW:
+                _await_worker(supervisor, service.name, workers)
     _await(supervisor, "flower", lambda: responds(f"{plan.flower.url}/healthcheck"))
     say(f"  flower  {plan.flower.url}")
+
+
+def _await_worker(supervisor: Supervisor, name: str, workers: Workers) -> None:
+    found: list[WorkerState] = []
+
+    def serves() -> bool:
+        found[:] = [one for one in workers.on(socket.gethostname()) if one.pid == supervisor.pid(name)]
+        return bool(found)
+
+    _await(supervisor, name, serves)
+    say(f"  {name:<7} {described(found[0])}")
+
+
+def _show(name: str, line: str) -> None:
+    say(f"{name:>7} | {line}")
 
 
 def _await(supervisor: Supervisor, name: str, is_up: Callable[[], bool]) -> None:
@@ -89,10 +99,6 @@ def _demonstrate(supervisor: Supervisor, plan: Plan) -> bool:
     with attached((sys.executable, "-m", "deploy.cli", "demo", "--url", plan.api.url)) as demonstration:
         supervisor.watch(until=lambda: demonstration.poll() is not None)
         return demonstration.returncode == 0
-
-
-def _abilities(worker: WorkerState) -> str:
-    return ", ".join(f"{model.name} on {model.device} in {model.dtype}" for model in worker.models)
 
 
 def _farewell(plan: Plan, state: State) -> str:

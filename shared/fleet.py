@@ -19,8 +19,9 @@ _DRAINED_S = 86_400.0
 @dataclass(frozen=True, slots=True)
 class WorkerState:
     """`slots` counts the steps of each queue the worker takes at once; `rtfx` is measured speed by model,
-    audio seconds per second; `engine` holds each engine's own counts since its start. A `draining` worker
-    takes no new work; `started_at` is its own clock's, in seconds since 1970."""
+    audio seconds per second; `engine` holds each engine's own counts since its start, and whether its model
+    `is_loaded` at the moment. A `draining` worker takes no new work; `started_at` is its own clock's, in
+    seconds since 1970."""
 
     name: str
     models: tuple[ModelCard, ...]
@@ -34,6 +35,7 @@ class WorkerState:
     engine: dict[str, dict[str, float]] = field(default_factory=dict)
     started_at: float = 0.0
     rss_bytes: int = 0
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,15 @@
 """Models as both sides speak of them: the `ANANSE_MODELS` setting as values, and what a loaded model is."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TypedDict
+
+from shared.devices import check_device, covers
+
+DTYPES = ("float32", "bfloat16", "float16")
+MOST_WINDOWS = 256
+"""In one batch."""
 
 ALIASES = {"twi": "teckedd/whisper-small-serlabs-twi-asr"}
 
@@ -12,13 +20,26 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,95}")
 class ModelSource:
     """`source` is a hub id or a folder; `name` is what clients call the model.
 
-    `window_s` overrides what the checkpoint says about the longest window it was trained for.
+    `window_s` overrides what the checkpoint says about the longest window it was trained for, `batch_size`
+    and `dtype` what the settings say for all models. Without `devices` it goes to every device.
     """
 
     name: str
     source: str
     revision: str | None = None
     window_s: float | None = None
+    devices: tuple[str, ...] = ()
+    batch_size: int | None = None
+    dtype: str | None = None
+
+
+class _Choices(TypedDict, total=False):
+    """What may stand behind a model's `?`."""
+
+    window_s: float
+    devices: tuple[str, ...]
+    batch_size: int
+    dtype: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +74,8 @@ class ModelCard:
 
 
 def parse_models(line: str) -> tuple[ModelSource, ...]:
-    """Reads `[alias=]source[@revision][?window_s=8]`, separated by commas.
+    """Reads `[alias=]source[@revision][?window_s=8&device=cuda:0+cpu&batch_size=16&dtype=float16]`,
+    separated by commas.
 
     Raises ValueError, in one sentence.
     """
@@ -64,6 +86,15 @@ def parse_models(line: str) -> tuple[ModelSource, ...]:
     if len(set(names)) != len(names):
         raise ValueError("two models have the same name; give one an alias, as in name=source")
     return models
+
+
+def models_on(models: Iterable[ModelSource], device: str) -> tuple[ModelSource, ...]:
+    """Those that a worker on `device` is to load."""
+    return tuple(
+        model
+        for model in models
+        if not model.devices or any(covers(wanted, device) for wanted in model.devices)
+    )
 
 
 def queue_of(model: str) -> str:
@@ -90,7 +121,7 @@ def _parse_one(text: str) -> ModelSource:
     name = alias if equals else _default_name(source)
     if not _NAME.fullmatch(name) or ".." in name:
         raise ValueError(f"{name!r} cannot be a model's name; give an alias, as in name=source")
-    return ModelSource(name, source, (revision or None) if at else None, _window_s(query))
+    return ModelSource(name, source, (revision or None) if at else None, **_choices(query))
 
 
 def _default_name(source: str) -> str:
@@ -99,14 +130,46 @@ def _default_name(source: str) -> str:
     return source if is_hub_id else source.rstrip("/").rsplit("/", 1)[-1]
 
 
-def _window_s(query: str) -> float | None:
-    if not query:
-        return None
-    name, _, value = query.partition("=")
+def _choices(query: str) -> _Choices:
+    chosen: _Choices = {}
+    for pair in query.split("&") if query else ():
+        name, _, value = pair.partition("=")
+        if name in chosen or f"{name}s" in chosen:
+            raise ValueError(f"?{query} says {name} twice")
+        match name:
+            case "window_s":
+                chosen["window_s"] = _window_s(value)
+            case "device":
+                chosen["devices"] = tuple(check_device(device) for device in value.split("+"))
+            case "batch_size":
+                chosen["batch_size"] = _batch_size(value)
+            case "dtype":
+                chosen["dtype"] = _dtype(value)
+            case _:
+                raise ValueError(
+                    f"?{query} is not understood; only window_s, device, batch_size and dtype may follow a "
+                    "model, joined by &"
+                )
+    return chosen
+
+
+def _window_s(value: str) -> float:
     try:
         seconds = float(value)
     except ValueError:
         seconds = 0.0
-    if name != "window_s" or not 1 <= seconds <= 30:
-        raise ValueError(f"?{query} is not understood; only ?window_s=1..30 may follow a model")
+    if not 1 <= seconds <= 30:
+        raise ValueError(f"window_s={value} is not understood; only ?window_s=1..30 may follow a model")
     return seconds
+
+
+def _batch_size(value: str) -> int:
+    if not value.isascii() or not value.isdecimal() or not 1 <= int(value) <= MOST_WINDOWS:
+        raise ValueError(f"batch_size={value} is not understood; write batch_size=1..{MOST_WINDOWS}")
+    return int(value)
+
+
+def _dtype(value: str) -> str:
+    if value not in DTYPES:
+        raise ValueError(f"dtype={value} is not understood; write one of {', '.join(DTYPES)}")
+    return value

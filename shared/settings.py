@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from shared.devices import AUTO, CPU, card_number, check_device, parse_devices
 from shared.models import parse_models
 
 PREFIX = "ANANSE_"
@@ -37,7 +38,8 @@ class Settings(BaseSettings):
     models: str = Field(
         "models/synthetic-en",
         description="Models to serve, separated by commas, each a hub id or a folder: "
-        "`[alias=]source[@revision][?window_s=8]`. The first is the default.",
+        "`[alias=]source[@revision][?window_s=8&device=cuda:0+cpu&batch_size=16&dtype=float16]`. "
+        "The first is the default.",
     )
     hf_endpoint: str | None = Field(None, description="Another model hub than the public one.")
 
@@ -95,12 +97,20 @@ class Settings(BaseSettings):
     )
 
     # Worker
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs.")
+    device: str = Field(
+        AUTO, description="Where one worker's models run: `auto`, `cpu`, `cuda` (the first card) or `cuda:N`."
+    )
+    devices: str = Field(
+        AUTO,
+        description="What `ananse up` and `python -m deploy.workers` start a worker on, each: `auto` (every "
+        "card, else the processor; `ANANSE_DEVICE` if that is set), or a list as in `cuda:0,cuda:1,cpu`; "
+        "`cuda` is every card.",
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Number format of the model; `auto` takes bfloat16 where the processor has it."
     )
     threads: Annotated[int, Field(ge=0, le=256)] = Field(
-        0, description="Threads of the model; 0 takes the processor's cores."
+        0, description="Threads of a worker's models; 0 takes its share of the processor's cores."
     )
     batch_size: Annotated[int, Field(ge=1, le=256)] = Field(8, description="Most windows in one model pass.")
     prepare_slots: Annotated[int, Field(ge=1, le=64)] = Field(
@@ -115,6 +125,14 @@ class Settings(BaseSettings):
     decode_timeout_s: Annotated[float, Field(ge=1)] = Field(1800, description="Longest decode of one file.")
     decode_memory_bytes: Annotated[int, Field(ge=2**27)] = Field(
         2**30, description="Memory the decoder may take."
+    )
+    model_idle_s: Annotated[float, Field(ge=0)] = Field(
+        0, description="A model nobody used for so long leaves memory, until it is used again; 0 for never."
+    )
+    max_loaded: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Most models of one worker in memory at once: the longest unused one makes room; "
+        "0 for as many as fit.",
     )
     batch_timeout_s: Annotated[float, Field(ge=10)] = Field(
         600, description="A worker whose model works on one batch for longer ends itself and is started anew."
@@ -177,6 +195,17 @@ class Settings(BaseSettings):
         parse_models(models)
         return models
 
+    @field_validator("device")
+    @classmethod
+    def _is_a_device(cls, device: str) -> str:
+        return device if device == AUTO else check_device(device)
+
+    @field_validator("devices")
+    @classmethod
+    def _are_devices(cls, devices: str) -> str:
+        parse_devices(devices)
+        return devices
+
     @model_validator(mode="after")
     def _agree(self) -> Self:
         if self.hint_s > self.lease_s * 10:
@@ -205,3 +234,26 @@ def load() -> Settings:
         if not wrong:
             return settings
     raise SettingsError("; ".join(wrong) + ". See docs/configuration.md.")
+
+
+def see_only(device: str) -> None:
+    """Hides all cards from this process but its own, which is then CUDA's first. To be called before torch
+    looks: a context that some library opens on a card it was not meant for takes memory there for good.
+
+    Raises SettingsError when there is no such card.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    number = card_number(device)
+    if device == CPU:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif visible is None:
+        # CUDA counts the fastest card first, unless told to count as nvidia-smi does.
+        os.environ |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(number)}
+    else:
+        cards = [card for card in visible.split(",") if card.strip()]
+        if number < len(cards):
+            os.environ["CUDA_VISIBLE_DEVICES"] = cards[number]
+        elif device != AUTO:
+            raise SettingsError(
+                f"ANANSE_DEVICE: there is no {device}, CUDA_VISIBLE_DEVICES shows {len(cards)} of the cards."
+            )

@@ -3,8 +3,8 @@
 import sys
 
 from shared import log
-from shared.settings import SettingsError, load
-from worker.engine.sources import ModelUnavailable
+from shared.settings import SettingsError, load, see_only
+from worker.engine.values import ModelUnavailable
 
 EXIT_CONFIGURATION = 78
 
@@ -13,6 +13,7 @@ def main() -> None:
     try:
         settings = load()
         log.configure(settings.log_level)
+        see_only(settings.device)
         # torch and the models are heavy: wrong settings are told without them.
         from worker import app  # noqa: PLC0415
 

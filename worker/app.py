@@ -4,12 +4,14 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from celery import Celery, signals
 from celery.worker.consumer import Consumer
 
 from shared.blob_store import BlobStore
+from shared.devices import AUTO, CUDA
 from shared.endings import Endings
 from shared.errors import ServiceError
 from shared.fleet import Fleet
@@ -17,7 +19,7 @@ from shared.job import Job, Status
 from shared.job_store import JobStore
 from shared.ledger import Ledger
 from shared.log import get_logger
-from shared.models import ModelCard, ModelSource, parse_models
+from shared.models import ModelCard, ModelSource, models_on, parse_models
 from shared.outcomes import Outcomes
 from shared.rebuild import Rebuild
 from shared.redis_store import RedisStore, connect, webhook_secret
@@ -26,6 +28,7 @@ from shared.task_queue import CeleryQueue, Dispatcher, Messages, make_celery
 from worker import tasks
 from worker.context import Context
 from worker.engine.engine import Engine
+from worker.engine.residence import Residence
 from worker.engine.values import Runner
 from worker.heartbeat import Heartbeat
 from worker.http_guard import GuardedSender
@@ -43,7 +46,7 @@ _REDIS_RETRIES = 6
 _SPARE_THREADS = 2
 
 Load = Callable[[ModelSource, Settings], Runner]
-"""Makes a model ready to run. Raises ModelUnavailable."""
+"""Makes a model ready to run. Raises ModelUnavailable, or MemoryError when there is no room."""
 
 _log = get_logger()
 
@@ -78,16 +81,21 @@ class Worker:
 
 
 def load_whisper(source: ModelSource, settings: Settings) -> Runner:
+    """For a process that sees only the card it was given (`see_only`): to torch it is the first."""
     # torch and transformers: not for a worker that runs something else.
     from worker.engine.whisper import load_runner  # noqa: PLC0415
 
-    return load_runner(
+    runner = load_runner(
         source,
-        device=settings.device,
-        dtype=settings.dtype,
+        device=CUDA if settings.device.startswith(CUDA) else settings.device,
+        dtype=source.dtype or settings.dtype,
         threads=settings.threads,
         hf_endpoint=settings.hf_endpoint,
+        batch_size=source.batch_size or settings.batch_size,
     )
+    if settings.device.startswith(f"{CUDA}:"):
+        runner.card = replace(runner.card, device=settings.device)
+    return runner
 
 
 def build(settings: Settings, load: Load = load_whisper) -> Worker:
@@ -164,12 +172,30 @@ def _arguments(context: Context) -> list[str]:
 
 
 def _engines(settings: Settings, load: Load) -> dict[str, tuple[Engine, ModelCard]]:
+    residence = Residence(settings.max_loaded)
     engines = {}
-    for source in parse_models(settings.models):
-        runner = load(source, settings)
-        engines[source.name] = (Engine(runner, settings.batch_size), runner.card)
-        _log.info("model_loaded", model=source.name, device=runner.card.device, dtype=runner.card.dtype)
+    for source in _sources(settings):
+        engine = Engine(
+            residence.add(partial(load, source, settings)),
+            source.batch_size or settings.batch_size,
+            idle_s=settings.model_idle_s,
+        )
+        # One after the other: two that load at once take the memory of both, twice.
+        engines[source.name] = (engine, engine.card())
     return engines
+
+
+def _sources(settings: Settings) -> tuple[ModelSource, ...]:
+    models = parse_models(settings.models)
+    device = settings.device
+    if device == AUTO and any(model.devices for model in models):
+        from worker.engine.loading import choose_device  # noqa: PLC0415
+
+        device = str(choose_device(device))
+    sources = models_on(models, device)
+    if not sources:
+        raise SettingsError(f"ANANSE_MODELS places no model on {device}, where this worker is.")
+    return sources
 
 
 def _counted(metrics: Metrics, jobs: JobStore) -> Callable[[Job, Status], None]:

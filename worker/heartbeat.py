@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from shared.devices import CPU
 from shared.errors import ServiceError
 from shared.fleet import BEAT_S, Orders, WorkerState
 from shared.log import get_logger
@@ -19,6 +20,11 @@ from worker.intake import Intake
 
 EXIT_STUCK = 70
 EXIT_DEAF = 71
+
+LOAD_TIMEOUT_S = 1800.0
+"""A model that is on its way into memory for longer will never be there."""
+
+_VALUE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 _log = get_logger()
 
@@ -31,13 +37,13 @@ class Heartbeat:
         self._intake = intake or Intake()
         self._hearing = Hearing(context.settings.deaf_s)
         self._started_at = time.time()
-        self._rss_at_start = 0
+        self._own_bytes_at_start = 0
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
         """The first beat comes at once, and with it the waiting work."""
-        self._rss_at_start = rss_bytes()
+        self._own_bytes_at_start = own_bytes(self._context)
         self._forget_the_last_one()
         self.beat()
         self._thread.start()
@@ -55,6 +61,7 @@ class Heartbeat:
             self.beat()
             self._end_if_stuck()
             self._end_if_deaf()
+            self._end_if_lost()
             self._end_if_grown()
 
     def beat(self) -> None:
@@ -99,10 +106,22 @@ class Heartbeat:
     def _end_if_stuck(self) -> None:
         """A model call cannot be interrupted from outside; the supervisor starts a new process."""
         for model, (engine, _) in self._context.engines.items():
-            stuck_s = engine.statistics().stuck_for_s
-            if stuck_s > self._context.settings.batch_timeout_s:
-                _log.error("model_stuck", model=model, stuck_s=round(stuck_s, 1))
+            now = engine.statistics()
+            if now.stuck_for_s > self._context.settings.batch_timeout_s or now.loading_for_s > LOAD_TIMEOUT_S:
+                _log.error(
+                    "model_stuck",
+                    model=model,
+                    stuck_s=round(now.stuck_for_s, 1),
+                    loading_s=round(now.loading_for_s, 1),
+                )
                 os._exit(EXIT_STUCK)
+
+    def _end_if_lost(self) -> None:
+        """A model that cannot be loaded again is a start-up mistake by now: the next process says which."""
+        lost = [model for model, (engine, _) in self._context.engines.items() if engine.statistics().lost]
+        if lost and not self._is_draining:
+            _log.error("worker_lost_model", models=lost)
+            self._leave()
 
     def _end_if_deaf(self) -> None:
         """A broker that went away and came back has left workers that live, beat, and fetch nothing more."""
@@ -119,11 +138,18 @@ class Heartbeat:
 
     def _end_if_grown(self) -> None:
         """Leaks in libraries end so, between two windows. The supervisor starts a new process."""
-        most, grown = self._context.settings.memory_growth_bytes, rss_bytes() - self._rss_at_start
+        context = self._context
+        if any(engine.statistics().loading_for_s for engine, _ in context.engines.values()):
+            return  # The file and what is made of it are in memory together for a while.
+        most, grown = context.settings.memory_growth_bytes, own_bytes(context) - self._own_bytes_at_start
         if most and grown > most and not self._context.leases.draining.is_set():
             _log.warning("worker_grown", grown_bytes=grown)
-            self._context.leases.draining.set()
-            os.kill(os.getpid(), signal.SIGTERM)
+            self._leave()
+
+    def _leave(self) -> None:
+        """As if told to stop: what is held goes back between two windows."""
+        self._context.leases.draining.set()
+        os.kill(os.getpid(), signal.SIGTERM)
 
     @property
     def _is_draining(self) -> bool:
@@ -154,6 +180,16 @@ def rss_bytes() -> int:
         return 0
 
 
+def own_bytes(context: Context) -> int:
+    """Of this process, less the weights that are in it at the moment: models may come and go."""
+    weights = sum(
+        card.parameters * _VALUE_BYTES.get(card.dtype, 0)
+        for engine, card in context.engines.values()
+        if card.device == CPU and engine.statistics().is_loaded
+    )
+    return rss_bytes() - weights
+
+
 def state(context: Context) -> WorkerState:
     statistics = {name: engine.statistics() for name, (engine, _) in context.engines.items()}
     return WorkerState(
@@ -168,6 +204,7 @@ def state(context: Context) -> WorkerState:
         peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         rtfx={name: round(one.audio_s / one.busy_s, 1) for name, one in statistics.items() if one.busy_s},
         engine={name: _engine_numbers(one) for name, one in statistics.items()},
+        device=next((card.device for _, card in context.engines.values()), ""),
     )
 
 
@@ -180,4 +217,5 @@ def _engine_numbers(one: Statistics) -> dict[str, float]:
         "batch_fill": round(one.batch_fill, 3),
         "batch_limit": one.batch_limit,
         "waiting": one.waiting,
+        "is_loaded": float(one.is_loaded),
     }

@@ -143,9 +143,9 @@ def test_signal_handlers_are_given_back(tmp_path: Path, said: Said) -> None:
 
 
 def test_shows_output_with_the_name_in_front(tmp_path: Path, said: Said) -> None:
-    with Supervisor(tmp_path, say=said, shows_output=True) as supervisor:
+    with Supervisor(tmp_path, say=said, show=lambda name, line: said(f"{name} | {line}")) as supervisor:
         supervisor.start(python("one", SLEEP))
-        supervisor.watch(until=lambda: "    one | up" in said)
+        supervisor.watch(until=lambda: "one | up" in said)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a child's life to its parent's")

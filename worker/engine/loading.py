@@ -1,6 +1,5 @@
 """From a model's name to a model ready to run: files, device, number format, weights, probe."""
 
-import os
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,13 +12,14 @@ from transformers import (
     WhisperTokenizer,
 )
 
+from shared.devices import usable_cores
 from shared.models import ModelSource
 from worker.engine import probe
 from worker.engine.doctor import Examination, Tokens, UnusableModel, examine
 from worker.engine.listening import encode
 from worker.engine.prompts import build_prompt
-from worker.engine.sources import Checkpoint, ModelUnavailable, resolve
-from worker.engine.values import Abilities, ModelCard
+from worker.engine.sources import Checkpoint, resolve
+from worker.engine.values import Abilities, ModelCard, ModelUnavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,8 @@ def load(source: ModelSource, *, device: str, dtype: str, threads: int, hf_endpo
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     checkpoint = resolve(source, hf_endpoint)
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    cores = usable_cores()
+    torch.set_num_threads(min(threads or cores, cores))
     place = choose_device(device)
     model, tokenizer, examination = _read(checkpoint, source, choose_dtype(dtype, place))
     model.to(place)

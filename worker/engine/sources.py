@@ -24,6 +24,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from shared.models import ModelSource
+from worker.engine.values import ModelUnavailable
 
 ALLOWED_FILES = ("*.safetensors", "*.json", "*.txt")
 # Subfolders hold other formats and training states; some repositories carry fp32 twins of the weights.
@@ -32,10 +33,6 @@ PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 ARCHITECTURE = "WhisperForConditionalGeneration"
 HASHED_BLOCKS = 16
 HASHED_BLOCK_BYTES = 64 * 1024
-
-
-class ModelUnavailable(Exception):
-    """The model cannot be loaded; the message is one sentence for the operator and says what to do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ __all__ = [
     "Detector",
     "Hypothesis",
     "ModelCard",
+    "ModelUnavailable",
     "Pcm",
     "Runner",
     "Span",
@@ -110,6 +111,10 @@ class Hypothesis:
         return "".join(utterance.text for utterance in self.utterances).strip()
 
 
+class ModelUnavailable(Exception):
+    """The model cannot be loaded; the message is one sentence for the operator and says what to do."""
+
+
 class Runner(Protocol):
     """Turns windows into hypotheses, one each, in the same order. Called from one thread only."""
 
@@ -117,6 +122,10 @@ class Runner(Protocol):
 
     def run(self, batch: Sequence[Window]) -> list[Hypothesis]:
         """All windows of `batch` have equal `options`. Raises MemoryError when the batch does not fit."""
+        ...
+
+    def close(self) -> None:
+        """Gives back its memory; it is not used again."""
         ...
 
 

@@ -3,10 +3,11 @@
 Its parts: `loading`, `listening` (mel, encoder, language), `decoding` (tokens), `alignment` (word times).
 """
 
+import math
 import time
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,24 +15,50 @@ import torch
 from numpy.typing import NDArray
 
 from shared.errors import UnsupportedOption
+from shared.log import get_logger
 from shared.models import ModelSource
 from worker.engine import alignment, probe
 from worker.engine.decoding import Draft, Row, decode, decode_with_fallback, is_silent, max_tokens
 from worker.engine.listening import Encoded, Heard, encode, listen
 from worker.engine.loading import Loaded, load
+from worker.engine.memory import give_back, memory_errors
 from worker.engine.prompts import build_prompt, previous_text
 from worker.engine.tails import with_tails
 from worker.engine.utterances import Stretch, split_at_timestamps, split_words
-from worker.engine.values import SAMPLE_RATE, DecodingOptions, Hypothesis, Utterance, Window
+from worker.engine.values import (
+    SAMPLE_RATE,
+    DecodingOptions,
+    Hypothesis,
+    ModelUnavailable,
+    Utterance,
+    Window,
+)
+
+_log = get_logger()
 
 
 def load_runner(
-    source: ModelSource, *, device: str, dtype: str, threads: int, hf_endpoint: str | None = None
+    source: ModelSource,
+    *,
+    device: str,
+    dtype: str,
+    threads: int,
+    hf_endpoint: str | None = None,
+    batch_size: int = 1,
 ) -> "WhisperRunner":
-    """`device` and `dtype` may be "auto"; `threads` 0 takes all cores this process may use. Raises
-    ModelUnavailable with a sentence for the operator."""
-    runner = WhisperRunner(load(source, device=device, dtype=dtype, threads=threads, hf_endpoint=hf_endpoint))
-    runner.warm_up()
+    """`device` and `dtype` may be "auto"; `threads` 0 takes all cores this process may use; `batch_size` is
+    the largest batch to be warm for. Raises ModelUnavailable with a sentence for the operator, and
+    MemoryError when there is no room."""
+    with memory_errors(f"model {source.name}"):
+        loaded = load(source, device=device, dtype=dtype, threads=threads, hf_endpoint=hf_endpoint)
+    runner = WhisperRunner(loaded)
+    try:
+        runner.warm_up(batch_size)
+    except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
+        raise ModelUnavailable(
+            f"Model {source.source} was loaded but cannot transcribe ({type(error).__name__}): "
+            "fetch the checkpoint again, or try another device or dtype."
+        ) from error
     return runner
 
 
@@ -60,17 +87,34 @@ class WhisperRunner:
         if not batch:
             return []
         began = time.perf_counter()
-        with torch.inference_mode(), _memory_errors():
+        with torch.inference_mode(), memory_errors("the batch"):
             hypotheses = with_tails(batch, self._transcribe(batch), self._transcribe, self._tokens.timestamps)
         inference_s = (time.perf_counter() - began) / len(batch)
         return [replace(hypothesis, inference_s=inference_s) for hypothesis in hypotheses]
 
-    def warm_up(self) -> None:
-        """The first pass allocates, compiles and picks kernels; better now than on somebody's job."""
-        pcm = probe.speechlike()
+    def warm_up(self, batch_size: int = 1) -> None:
+        """The first pass allocates, compiles and picks kernels; better now than on somebody's job. Raises
+        MemoryError when not even one window fits, and ArithmeticError when the model gives no numbers."""
+        began = time.perf_counter()
         options = DecodingOptions(word_timestamps=True, temperatures=(0.0,))
-        self.run([Window(0, 0.0, pcm, len(pcm) / SAMPLE_RATE, options)])
+        pcm = probe.speechlike()
+        window = Window(0, 0.0, pcm, len(pcm) / SAMPLE_RATE, options)
+        heard = self.run([window])
+        if not all(math.isfinite(one.avg_logprob) for one in heard):
+            raise ArithmeticError("log-probabilities are not numbers")
+        # On a processor each row takes its own pass; a card has kernels for the size of the whole.
+        if batch_size > 1 and self._loaded.model.device.type == "cuda":
+            # What does not fit now will be halved when it matters.
+            with suppress(MemoryError):
+                self.run([window] * batch_size)
         alignment.warm_up()
+        seconds = round(time.perf_counter() - began, 3)
+        self.card = replace(self.card, details=self.card.details | {"warm_up_s": str(seconds)})
+        _log.info("model_warmed", model=self.card.name, seconds=seconds)
+
+    def close(self) -> None:
+        del self._loaded
+        give_back()
 
     def _transcribe(self, batch: Sequence[Window]) -> list[Hypothesis]:
         options = batch[0].options
@@ -218,18 +262,3 @@ def _hypothesis(
         temperature=draft.temperature,
         tokens=draft.tokens,
     )
-
-
-@contextmanager
-def _memory_errors() -> Iterator[None]:
-    """Torch's ways of saying that there is no memory, as the one of Python."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        torch.cuda.empty_cache()
-        raise MemoryError("the batch does not fit into the GPU's memory") from error
-    except RuntimeError as error:
-        # The CPU allocator has no exception class of its own.
-        if "can't allocate memory" not in str(error) and "not enough memory" not in str(error):
-            raise
-        raise MemoryError("the batch does not fit into memory") from error
