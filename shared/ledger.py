@@ -55,7 +55,7 @@ class Claim:
     """A step held by this worker until its lease lapses.
 
     `attempt` is the fence and only grows. `claims` counts the beginnings that are held against the step,
-    whatever became of them; `failures` those that ended in an error.
+    whatever became of them; `failures` those that ended in an error. `waited_s` is since it came into line.
     """
 
     job_id: str
@@ -65,6 +65,7 @@ class Claim:
     claims: int = 0
     body: str = "{}"
     failures: int = 0
+    waited_s: float = 0.0
 
     @property
     def is_held(self) -> bool:
@@ -99,8 +100,17 @@ class Ledger:
         outcome, *held = self._store.run("claim", job_id, step, worker, self._lease_ms, max_claims)
         if not held:
             return Claim(job_id, step, ClaimOutcome(outcome))
-        attempt, claims, body, failures = held
-        return Claim(job_id, step, ClaimOutcome(outcome), int(attempt), int(claims), body, int(failures))
+        attempt, claims, body, failures, waited_ms = held
+        return Claim(
+            job_id,
+            step,
+            ClaimOutcome(outcome),
+            int(attempt),
+            int(claims),
+            body,
+            int(failures),
+            waited_s=int(waited_ms) / 1000,
+        )
 
     def beat(self, claim: Claim) -> None:
         """Renews the lease. Raises Fenced when it is lost; so do all methods that take a claim."""

@@ -105,6 +105,8 @@ local function line_up(id, step, queue)
   open_line(queue, tenant)
   redis.call('ZADD', key('waiting', queue, tenant), place(id, step), ref(id, step))
   redis.call('HINCRBY', key('waits', queue), tenant, left_ms(id, step))
+  -- A hint that was lost is no new beginning.
+  redis.call('HSETNX', key('step', id, step), 'since', now())
 end
 
 -- Takes the step out of its line, if it stands there.
@@ -203,7 +205,7 @@ local function begin_owed(id)
   local record = redis.call('HMGET', key('job', id), 'fresh_ms', 'model_name')
   if not record[1] then return end
   redis.call('HDEL', key('job', id), 'fresh_ms')
-  redis.call('HINCRBY', prefix .. 'fresh', record[2] or '', -tonumber(record[1]))
+  redis.call('HINCRBY', prefix .. 'fresh', record[2] or '', 0 - tonumber(record[1]))
 end
 
 local function settle_owed(id)
