@@ -6,12 +6,12 @@ from threading import BoundedSemaphore
 from flask import Flask
 from flask_openapi.openapi import OpenAPI
 
-from api import docs, events, health, jobs, models, problems, recordings, seed, transcripts
+from api import docs, events, health, jobs, models, problems, recordings, requests, seed, transcripts
 from api.answers import Problem
 from api.estimates import Speeds
 from api.openapi import INFO
 from api.parts import EXTENSION, Parts
-from shared import log
+from shared import log, tracing
 from shared.blob_store import BlobStore
 from shared.endings import Endings
 from shared.errors import DependencyError
@@ -49,6 +49,7 @@ def create_app(settings: Settings | None = None, tasks: TaskQueue | None = None)
         # A first start finds nothing to compare; what is not there yet is looked at again later.
         parts.rebuild.look()
     problems.install(app)
+    requests.install(app, parts.tracer)
     for module in (jobs, transcripts, recordings, events, models, seed, health):
         app.register_api(module.blueprint)
     app.register_blueprint(docs.blueprint)
@@ -71,5 +72,6 @@ def _wire(settings: Settings, tasks: TaskQueue | None) -> Parts:
         dispatcher=Dispatcher(
             ledger, fleet, tasks or CeleryQueue(make_celery(settings.redis_url, _HINT_S)), settings.hint_s
         ),
+        tracer=tracing.start(settings, "api"),
         waiters=BoundedSemaphore(settings.api_threads - settings.api_threads // _FREE_SHARE),
     )

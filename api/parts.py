@@ -17,6 +17,7 @@ from shared.models import ModelSource
 from shared.rebuild import Rebuild
 from shared.settings import Settings
 from shared.task_queue import Dispatcher
+from shared.tracing import OFF, Tracer
 
 EXTENSION = "ananse"
 
@@ -37,6 +38,7 @@ class Parts:
     dispatcher: Dispatcher
     waiters: BoundedSemaphore
     stopping: Event = field(default_factory=Event)
+    tracer: Tracer = OFF
 
     @contextmanager
     def waiting(self) -> Iterator[bool]:

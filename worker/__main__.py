@@ -13,6 +13,7 @@ def main() -> None:
     try:
         settings = load()
         log.configure(settings.log_level)
+        log.own_process()
         # torch and the models are heavy: wrong settings are told without them.
         from worker import app  # noqa: PLC0415
 

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from celery import Celery, signals
+from celery.apps import worker as celery_worker
 
+from shared import tracing
 from shared.blob_store import BlobStore
 from shared.endings import Endings
 from shared.fleet import Fleet
@@ -26,6 +28,7 @@ from worker.engine.values import Runner
 from worker.heartbeat import Heartbeat
 from worker.http_guard import GuardedSender
 from worker.leases import Leases
+from worker.steps import PEACEFUL
 from worker.sweeper import Sweeper
 from worker.webhooks import key_of
 
@@ -64,6 +67,7 @@ class Worker:
         self.context.leases.close()
         for engine, _ in self.context.engines.values():
             engine.close(self.context.settings.stop_grace_s)
+        self.context.tracer.close()
 
 
 def load_whisper(source: ModelSource, settings: Settings) -> Runner:
@@ -81,6 +85,7 @@ def load_whisper(source: ModelSource, settings: Settings) -> Runner:
 
 def build(settings: Settings, load: Load = load_whisper) -> Worker:
     """Loads the models, which takes a while. Raises ModelUnavailable when one cannot be had."""
+    tracer = tracing.start(settings, "worker", peaceful=PEACEFUL)
     name = f"{socket.gethostname()}-{os.getpid()}"
     engines = _engines(settings, load)
     store = RedisStore(connect(settings.redis_url, retries=_REDIS_RETRIES))
@@ -105,6 +110,7 @@ def build(settings: Settings, load: Load = load_whisper) -> Worker:
         engines=engines,
         sender=GuardedSender(allow=settings.webhook_allow, timeout_s=settings.webhook_timeout_s),
         webhook_secrets=_secrets(settings, store),
+        tracer=tracer,
     )
     tasks.register(celery, context)
     rebuild = Rebuild(store, jobs, blobs, settings.idempotency_s)
@@ -123,15 +129,28 @@ def run(worker: Worker) -> None:
     def on_stop(**_: object) -> None:
         worker.drain()
 
+    @signals.setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]
+    def on_logging(**_: object) -> None:
+        """Somebody listens here, so Celery leaves the logging as it is."""
+
+    # It takes leave on stdout, in plain text; our last line says it.
+    celery_worker.safe_say = _say_nothing
     worker.celery.worker_main(_arguments(worker.context))
+    _log.info("worker_stopped")
     if not worker.context.leases.draining.is_set():
         _log.error("consumer_ended")
         raise SystemExit(EXIT_CONSUMER_ENDED)
 
 
+def _say_nothing(*_: object) -> None:
+    pass
+
+
 def _arguments(context: Context) -> list[str]:
     slots = context.slots
     return [
+        # Without its banner, which is no JSON.
+        "--quiet",
         "worker",
         "--pool=threads",
         f"--concurrency={sum(slots.values()) + _SPARE_THREADS}",

@@ -79,8 +79,7 @@ class Sweeper:
         """Fails the jobs that are past their deadline, whatever they are at."""
         failure = Failure(DeadlineExceeded.code, DeadlineExceeded.title, DeadlineExceeded.retryable)
         for job in self._found(self._jobs.past_deadline()):
-            if self._endings.close(job, Status.FAILED, failure):
-                _log.warning("job_failed", job_id=job.id, code=failure.code)
+            self._endings.close(job, Status.FAILED, failure)
 
     def expire(self) -> None:
         """First the bytes, then the mark; a tombstone that is old itself goes altogether."""
@@ -94,7 +93,7 @@ class Sweeper:
                 self._jobs.forget(job.id)
             else:
                 self._jobs.expire(job.id, self._tombstone_s)
-            _log.info("job_expired", job_id=job.id)
+            _log.info("job_expired", job_id=job.id, request_id=job.request_id)
 
     def see_to_orphans(self) -> None:
         """Now and then: folders without a record become jobs again or go, and so do uploads that were given
