@@ -6,7 +6,7 @@ from threading import BoundedSemaphore
 from flask import Flask
 from flask_openapi.openapi import OpenAPI
 
-from api import docs, events, health, jobs, models, problems, recordings, scale, seed, transcripts
+from api import docs, events, health, jobs, models, problems, recordings, requests, scale, seed, transcripts
 from api.answers import Problem
 from api.estimates import Speeds
 from api.ledger_metrics import LedgerCollector
@@ -14,7 +14,7 @@ from api.ledger_view import LedgerView
 from api.metrics import Metrics
 from api.openapi import INFO
 from api.parts import EXTENSION, Parts
-from shared import log
+from shared import log, tracing
 from shared.blob_store import BlobStore
 from shared.endings import Endings
 from shared.errors import DependencyError
@@ -54,6 +54,7 @@ def create_app(settings: Settings | None = None, tasks: TaskQueue | None = None)
     parts.metrics.add(LedgerCollector(parts.view, parts.blobs))
     parts.metrics.install(app)
     problems.install(app)
+    requests.install(app, parts.tracer)
     for module in (jobs, transcripts, recordings, events, models, seed, health):
         app.register_api(module.blueprint)
     app.register_blueprint(docs.blueprint)
@@ -78,6 +79,7 @@ def _wire(settings: Settings, tasks: TaskQueue | None) -> Parts:
         dispatcher=Dispatcher(
             ledger, fleet, tasks or CeleryQueue(make_celery(settings.redis_url, _HINT_S)), settings.hint_s
         ),
+        tracer=tracing.start(settings, "api"),
         waiters=BoundedSemaphore(settings.api_threads - settings.api_threads // _FREE_SHARE),
         metrics=Metrics(),
         view=LedgerView(store, fleet, Messages(store), [model.name for model in models]),

@@ -10,9 +10,10 @@ from typing import Any
 
 from api import count_files, rebuilding
 from api.auth import address_to_bind
+from api.gunicorn_log import Log
 from api.gunicorn_worker import Worker
 from api.parts import EXTENSION
-from shared import log
+from shared import log, tracing
 from shared.settings import Settings, SettingsError, load
 
 _EXIT_CONFIGURATION = 78
@@ -22,7 +23,9 @@ _MOST_CONNECTIONS = 4096
 def _load() -> Settings:
     """A start-up mistake is one sentence, not a traceback."""
     try:
-        return load()
+        settings = load()
+        tracing.require(settings)
+        return settings
     except SettingsError as error:
         sys.stderr.write(f"ananse: {error}\n")
         sys.exit(_EXIT_CONFIGURATION)
@@ -40,10 +43,12 @@ def _connections() -> int:
 
 _settings = _load()
 log.configure(_settings.log_level)
+log.own_process()
 
 
 bind = address_to_bind(_settings)
 worker_class = Worker
+logger_class = Log
 workers = _settings.api_workers
 threads = _settings.api_threads
 worker_connections = _connections()
@@ -96,3 +101,9 @@ def post_worker_init(worker: Any) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     rebuilding.start(worker.wsgi.extensions[EXTENSION])
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    """Requests are answered by now; what is known of them goes out."""
+    if app := getattr(worker, "wsgi", None):
+        app.extensions[EXTENSION].tracer.close()

@@ -1,6 +1,7 @@
 """/v1/jobs: submit, read, list, cancel, retry, delete. Views parse, call one function, render."""
 
 import re
+from contextlib import ExitStack
 from datetime import UTC, datetime
 
 from flask import Response, request
@@ -15,6 +16,7 @@ from api.options import merged, query_fields, read_options
 from api.parts import Parts, parts
 from api.problems import one_invalid, request_id
 from api.render import etag, job_out, job_path, retry_after_s
+from api.requests import about, visit
 from api.schemas import JobPath, JobQuery, JobsQuery, NoQuery
 from api.submissions import new_id, refuse_when_full, request_hash, resubmit, submit
 from api.uploads import FORM, UploadLimits, receive
@@ -38,10 +40,13 @@ from shared.errors import (
 )
 from shared.job import Job, Status
 from shared.job_store import Filters, NewJob
+from shared.log import get_logger
 from shared.media import Media
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]([\x20-\x7e]{0,253}[\x21-\x7e])?")
 _JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+_log = get_logger()
 
 blueprint = APIBlueprint("jobs", __name__, url_prefix="/v1/jobs", abp_tags=[JOBS])
 
@@ -132,7 +137,7 @@ def retry_job(path: JobPath, query: NoQuery) -> Response:
     job = find(path.job_id)
     if job.status is Status.EXPIRED:
         raise Expired()
-    return accepted(parts(), resubmit(parts(), job, request_id()))
+    return accepted(parts(), resubmit(parts(), job, request_id(), visit().span.traceparent))
 
 
 @blueprint.delete("/<job_id>", summary="Delete a job", responses=answers(204, None, NotFound))
@@ -145,6 +150,7 @@ def delete_job(path: JobPath, query: NoQuery) -> Response:
     parts().blobs.remove(job_files.manifest(job.id))
     parts().jobs.delete(job.id)
     parts().blobs.remove(job_files.folder(job.id))
+    _log.info("job_deleted")
     return Response(status=204)
 
 
@@ -183,7 +189,10 @@ def take_in(*file_fields: str) -> tuple[Job, bool]:
         read_options(parts(), merged(query, {}))
     refuse_when_full(parts(), key)
     limits = UploadLimits(parts().settings.max_upload_bytes, parts().settings.upload_idle_s)
-    with receive(request, parts().blobs, limits, file_fields, name) as received:
+    with ExitStack() as held:
+        with parts().tracer.span("receive") as span:
+            received = held.enter_context(receive(request, parts().blobs, limits, file_fields, name))
+            span.note(size_bytes=received.upload.size_bytes)
         options = read_options(parts(), merged(query, received.fields))
         upload = received.upload
         parts().metrics.uploaded(upload.size_bytes)
@@ -197,8 +206,11 @@ def take_in(*file_fields: str) -> tuple[Job, bool]:
             idempotency_key=key,
             request_hash=request_hash(media, options),
             audio_s=guess_duration_s(upload.head, upload.size_bytes),
+            traceparent=visit().span.traceparent,
         )
-        return submit(parts(), new, upload.path)
+        job, is_new = submit(parts(), new, upload.path)
+        about(job)
+        return job, is_new
 
 
 def find(job_id: str) -> Job:
@@ -206,11 +218,13 @@ def find(job_id: str) -> Job:
     if not _JOB_ID.fullmatch(job_id):
         raise NotFound("There is no such job.")
     try:
-        return parts().jobs.get(job_id, identify(request))
+        job = parts().jobs.get(job_id, identify(request))
     except NotFound:
         # Nobody is told that a job is unknown while records are being made again.
         parts().rebuild.require_whole()
         raise
+    about(job)
+    return job
 
 
 def shown(parts: Parts, job: Job) -> JobOut:

@@ -20,6 +20,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from api.processes import ProcessesCollector, siblings
+from api.requests import visit
 
 UNKNOWN = "unknown"
 """The route of whatever no route fits: a path is the client's own words and makes no label."""
@@ -116,7 +117,7 @@ class Metrics:
         took_s = time.perf_counter() - g.began - g.held_back_s
         self._requests.labels(route, method, answer.status_code).inc()
         self._request_s.labels(route, method).observe(max(0.0, took_s))
-        if code := g.get("problem"):
+        if code := visit().code:
             self._problems.labels(route, method, code).inc()
         return answer
 

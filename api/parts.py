@@ -18,6 +18,7 @@ from shared.models import ModelSource
 from shared.rebuild import Rebuild
 from shared.settings import Settings
 from shared.task_queue import Dispatcher
+from shared.tracing import OFF, Tracer
 
 if TYPE_CHECKING:
     # gunicorn's first process knows this module and must not load prometheus_client yet: see
@@ -45,6 +46,7 @@ class Parts:
     metrics: "Metrics"
     view: LedgerView
     stopping: Event = field(default_factory=Event)
+    tracer: Tracer = OFF
 
     @contextmanager
     def waiting(self, kind: str) -> Iterator[bool]:

@@ -1,19 +1,17 @@
-"""Every failure as an RFC 9457 problem document, and the request id that names it in answer and log."""
+"""Every failure as an RFC 9457 problem document, with the request id that names it in answer and log."""
 
 import json
 import math
-import re
-import secrets
 from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
-import structlog
-from flask import Flask, Response, g, request
+from flask import Flask, Response, request
 from flask.typing import ResponseReturnValue
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from api.answers import FieldError
+from api.requests import visit
 from shared import errors
 from shared.errors import InvalidOption, RequestError, ServiceError
 from shared.log import get_logger
@@ -21,7 +19,6 @@ from shared.log import get_logger
 PROBLEM_TYPE = "application/problem+json"
 REQUEST_ID_HEADER = "X-Request-ID"
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _BY_STATUS: dict[int, type[ServiceError]] = {
     404: errors.NotFound,
     405: errors.MethodNotAllowed,
@@ -71,23 +68,15 @@ def all_errors(root: type[ServiceError] = ServiceError) -> Iterator[type[Service
 
 
 def request_id() -> str:
-    return str(g.request_id)
+    return visit().request_id
 
 
 def install(app: Flask) -> None:
-    """Error handlers, request ids and the headers that every answer carries."""
-    app.before_request(_name_request)
+    """Error handlers and the headers that every answer carries."""
     app.after_request(_finish_answer)
-    app.teardown_request(lambda _: structlog.contextvars.unbind_contextvars("request_id"))
     app.register_error_handler(ServiceError, _on_service_error)
     app.register_error_handler(HTTPException, _on_http_error)
     app.register_error_handler(Exception, _on_unexpected)
-
-
-def _name_request() -> None:
-    given = request.headers.get(REQUEST_ID_HEADER, "")
-    g.request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
-    structlog.contextvars.bind_contextvars(request_id=g.request_id)
 
 
 def _finish_answer(answer: Response) -> Response:
@@ -135,8 +124,7 @@ def _http_detail(error: HTTPException, kind: type[ServiceError]) -> str:
 
 
 def _problem(error: ServiceError, status: int) -> Response:
-    # For whoever counts answers.
-    g.problem = error.code
+    visit().code = error.code
     document: dict[str, Any] = {
         "type": f"/problems/{error.code}",
         "title": error.title,

@@ -26,7 +26,7 @@ from shared.errors import (
 from shared.job import Job, Options, Status
 from shared.job_store import MOST_OWED_S, NewJob
 from shared.ledger import prepare_queue_of
-from shared.log import get_logger
+from shared.log import bound, get_logger
 from shared.media import Media
 
 _ID_BYTES = 16
@@ -53,7 +53,7 @@ def submit(parts: Parts, new: NewJob, path: Path) -> tuple[Job, bool]:
     return _enter(parts, new, lambda: parts.blobs.adopt(job_files.media(new.id), path))
 
 
-def resubmit(parts: Parts, job: Job, request_id: str) -> Job:
+def resubmit(parts: Parts, job: Job, request_id: str, traceparent: str = "") -> Job:
     """A new job for the recording of one that failed or was canceled.
 
     Raises NotReady, JobEnded, Expired.
@@ -72,6 +72,7 @@ def resubmit(parts: Parts, job: Job, request_id: str) -> Job:
         retry_of=job.id,
         # By its size where nobody got to decode it: a job that seems to owe nothing wakes no worker.
         audio_s=job.media.duration_s or job.total_s or guess_duration_s(b"", media.size_bytes),
+        traceparent=traceparent,
     )
     try:
         return _enter(parts, new, lambda: parts.blobs.copy(job_files.media(job.id), job_files.media(new.id)))[
@@ -93,7 +94,19 @@ def refuse_when_full(parts: Parts, idempotency_key: str) -> None:
 
 
 def _enter(parts: Parts, new: NewJob, place_media: Callable[[], None]) -> tuple[Job, bool]:
-    place_media()
+    with parts.tracer.span("create", job_id=new.id):
+        place_media()
+        job, is_new = _record(parts, new)
+    if is_new:
+        parts.metrics.accepted(job.options.model)
+        # A retry's lines are about the old job; this one is about the new.
+        with bound(job_id=job.id), parts.tracer.span("submit", job_id=job.id):
+            _log.info("job_created", size_bytes=job.media.size_bytes, model=job.options.model)
+            dispatch(parts, job)
+    return job, is_new
+
+
+def _record(parts: Parts, new: NewJob) -> tuple[Job, bool]:
     try:
         job, is_new = _create(parts, new)
     except StoreUnavailable:
@@ -106,10 +119,6 @@ def _enter(parts: Parts, new: NewJob, place_media: Callable[[], None]) -> tuple[
         parts.blobs.remove(job_files.folder(new.id))
         new = replace(new, id=job.id)
     _confirm(parts, new, is_new)
-    if is_new:
-        parts.metrics.accepted(job.options.model)
-        _log.info("job_created", job_id=job.id, size_bytes=job.media.size_bytes, model=job.options.model)
-        dispatch(parts, job)
     return job, is_new
 
 
@@ -164,4 +173,4 @@ def dispatch(parts: Parts, job: Job) -> None:
     try:
         parts.dispatcher.dispatch([prepare_queue_of(job.media.size_bytes)])
     except DependencyError as error:
-        _log.warning("dispatch_failed", error=error.code)
+        _log.warning("dispatch_failed", code=error.code)

@@ -8,7 +8,7 @@ from typing import Any
 from shared.errors import DependencyError
 from shared.job import Failure, Job, Status
 from shared.ledger import Claim, Ledger
-from shared.log import get_logger
+from shared.log import bound, get_logger
 from shared.outcomes import Outcomes
 from shared.settings import Settings
 from shared.webhook_body import webhook_body
@@ -37,6 +37,7 @@ class Endings:
         """Ends the job on behalf of the worker that holds `claim`. Raises Fenced."""
         more = {"failure": asdict(failure)} if failure else {}
         self._ledger.end(claim, status, fields | more, **self._terms(job, status, failure))
+        _tell(job, status, failure)
         self.save(job.id)
         self._on_end(job, status)
 
@@ -45,6 +46,7 @@ class Endings:
         fields = {"failure": asdict(failure)} if failure else {}
         if not self._ledger.close(job.id, status, fields, **self._terms(job, status, failure)):
             return False
+        _tell(job, status, failure)
         self.save(job.id)
         self._on_end(job, status)
         return True
@@ -54,7 +56,8 @@ class Endings:
         try:
             self._outcomes.save(job_id)
         except DependencyError as error:
-            _log.warning("outcome_not_saved", job_id=job_id, code=error.code)
+            with bound(job_id=job_id):
+                _log.warning("outcome_not_saved", code=error.code)
 
     def retention_s(self, job: Job) -> float:
         return job.options.retention_s or self._settings.retention_s
@@ -65,3 +68,13 @@ class Endings:
             "retention_s": self.retention_s(job),
             "media_retention_s": self._settings.media_retention_s,
         }
+
+
+def _tell(job: Job, status: Status, failure: Failure | None) -> None:
+    with bound(job_id=job.id, request_id=job.request_id):
+        if failure is not None:
+            _log.warning("job_failed", code=failure.code)
+        elif status is Status.CANCELED:
+            _log.info("job_canceled")
+        else:
+            _log.info("job_completed", audio_s=job.media.duration_s, parts=job.parts)

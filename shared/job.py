@@ -118,7 +118,8 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """`done_s` and `total_s` are seconds of audio. Instants are aware UTC."""
+    """`done_s` and `total_s` are seconds of audio. Instants are aware UTC. `traceparent` is the trace of the
+    request that made it (W3C)."""
 
     id: str
     tenant: str
@@ -143,6 +144,7 @@ class Job:
     parts: int = 0
     warnings: tuple[str, ...] = ()
     reused_from: str | None = None
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)

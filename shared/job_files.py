@@ -52,6 +52,7 @@ def write_manifest(blobs: BlobStore, new: NewJob) -> None:
                 "id": new.id,
                 "tenant": new.tenant,
                 "request_id": new.request_id,
+                "traceparent": new.traceparent,
                 "retry_of": new.retry_of,
                 "idempotency_key": new.idempotency_key,
                 "request_hash": new.request_hash,
@@ -87,7 +88,8 @@ def _new_job(fields: dict[str, Any]) -> NewJob:
         retry_of=fields["retry_of"],
         idempotency_key=fields["idempotency_key"],
         request_hash=fields["request_hash"],
-        # The first manifests said neither.
+        # The first manifests said none of these.
         audio_s=fields.get("audio_s", 0.0),
         accepted_at=datetime.fromisoformat(accepted_at) if accepted_at else datetime.now(UTC),
+        traceparent=fields.get("traceparent", ""),
     )

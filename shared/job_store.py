@@ -42,6 +42,7 @@ class NewJob:
     request_hash: str = ""
     audio_s: float = 0.0
     accepted_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,7 @@ class JobStore:
             "tag": options.tag or "",
             "request_id": new.request_id,
             "retry_of": new.retry_of or "",
+            "traceparent": new.traceparent,
         }
         if options.deadline_s is not None:
             fields["deadline_ms"] = str(int(options.deadline_s * 1000))
@@ -370,6 +372,7 @@ def job_of(record: Mapping[str, str]) -> Job:
         parts=int(record.get("parts", 0)),
         warnings=tuple(json.loads(record.get("warnings", "[]"))),
         reused_from=record.get("reused_from") or None,
+        traceparent=record.get("traceparent", ""),
     )
 
 

@@ -76,10 +76,10 @@ class Rebuild:
             _log.error("manifest_unreadable", job_id=job_id)
             return True
         if self._outcomes.restore(job_id):
-            _log.warning("outcome_restored", job_id=job_id)
+            _log.warning("outcome_restored", job_id=job_id, request_id=accepted.request_id)
         elif is_forgotten:
             self._accept_again(accepted)
-            _log.warning("job_restored", job_id=job_id)
+            _log.warning("job_restored", job_id=job_id, request_id=accepted.request_id)
         return True
 
     def _make_whole(self) -> None:

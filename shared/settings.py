@@ -2,6 +2,7 @@
 environment. docs/configuration.md is checked against this class by a test."""
 
 import os
+import re
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -13,6 +14,7 @@ from shared.devices import AUTO, CPU, card_number, check_device, parse_devices
 from shared.models import parse_models
 
 PREFIX = "ANANSE_"
+_HTTP_ADDRESS = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 
 
 class SettingsError(Exception):
@@ -169,7 +171,7 @@ class Settings(BaseSettings):
         description="Pauses between webhook attempts, separated by commas; each is varied by 20 %.",
     )
 
-    # Flower and logs
+    # Flower, logs and traces
     flower_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         5555, description="Port of Flower, bound to `ANANSE_HOST`."
     )
@@ -178,6 +180,11 @@ class Settings(BaseSettings):
         None, description="Password of Flower; made and printed at start when left out."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged.")
+    otlp_endpoint: str | None = Field(
+        None,
+        description="Where traces go: an OpenTelemetry collector's OTLP/HTTP address, like "
+        "`http://collector:4318`; needs the extra `tracing`. Left out, there are none.",
+    )
     state_dir: Path = Field(Path("var"), description="Where `ananse up` keeps its Redis, sockets and logs.")
 
     @model_validator(mode="before")
@@ -205,6 +212,13 @@ class Settings(BaseSettings):
     def _are_devices(cls, devices: str) -> str:
         parse_devices(devices)
         return devices
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _is_an_address(cls, endpoint: str | None) -> str | None:
+        if endpoint is not None and not _HTTP_ADDRESS.fullmatch(endpoint):
+            raise ValueError("must be an http:// or https:// address")
+        return endpoint
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

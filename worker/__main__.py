@@ -14,6 +14,7 @@ def main() -> None:
         settings = load()
         log.configure(settings.log_level)
         see_only(settings.device)
+        log.own_process()
         # torch and the models are heavy: wrong settings are told without them.
         from worker import app  # noqa: PLC0415
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from celery import Celery, signals
+from celery.apps import worker as celery_worker
 from celery.worker.consumer import Consumer
 
+from shared import tracing
 from shared.blob_store import BlobStore
 from shared.devices import AUTO, CUDA
 from shared.endings import Endings
@@ -36,6 +38,7 @@ from worker.intake import Intake
 from worker.leases import Leases
 from worker.metrics import Metrics, Page
 from worker.readings import Readings
+from worker.steps import PEACEFUL
 from worker.sweeper import Sweeper
 from worker.webhooks import key_of
 
@@ -78,6 +81,7 @@ class Worker:
             engine.close(self.context.settings.stop_grace_s)
         if self.page:
             self.page.close()
+        self.context.tracer.close()
 
 
 def load_whisper(source: ModelSource, settings: Settings) -> Runner:
@@ -102,6 +106,7 @@ def build(settings: Settings, load: Load = load_whisper) -> Worker:
     """Loads the models, which takes a while. Raises ModelUnavailable when one cannot be had."""
     metrics = Metrics()
     page = metrics.serve(settings)
+    tracer = tracing.start(settings, "worker", peaceful=PEACEFUL)
     name = f"{socket.gethostname()}-{os.getpid()}"
     engines = _engines(settings, load)
     store = RedisStore(connect(settings.redis_url, retries=_REDIS_RETRIES))
@@ -127,6 +132,7 @@ def build(settings: Settings, load: Load = load_whisper) -> Worker:
         sender=GuardedSender(allow=settings.webhook_allow, timeout_s=settings.webhook_timeout_s),
         webhook_secrets=_secrets(settings, store),
         metrics=metrics,
+        tracer=tracer,
     )
     metrics.add(Readings(context))
     tasks.register(celery, context)
@@ -150,15 +156,28 @@ def run(worker: Worker) -> None:
     def on_stop(**_: object) -> None:
         worker.drain()
 
+    @signals.setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]
+    def on_logging(**_: object) -> None:
+        """Somebody listens here, so Celery leaves the logging as it is."""
+
+    # It takes leave on stdout, in plain text; our last line says it.
+    celery_worker.safe_say = _say_nothing
     worker.celery.worker_main(_arguments(worker.context))
+    _log.info("worker_stopped")
     if not worker.context.leases.draining.is_set():
         _log.error("consumer_ended")
         raise SystemExit(EXIT_CONSUMER_ENDED)
 
 
+def _say_nothing(*_: object) -> None:
+    pass
+
+
 def _arguments(context: Context) -> list[str]:
     slots = context.slots
     return [
+        # Without its banner, which is no JSON.
+        "--quiet",
         "worker",
         "--pool=threads",
         f"--concurrency={sum(slots.values()) + _SPARE_THREADS}",

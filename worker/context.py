@@ -12,6 +12,7 @@ from shared.ledger import DELIVER_QUEUE, LONG_PREPARE_QUEUE, PREPARE_QUEUE, Ledg
 from shared.models import ModelCard, long_queue_of, queue_of
 from shared.settings import Settings
 from shared.task_queue import Dispatcher, Messages
+from shared.tracing import OFF, Tracer
 from worker.delivery import Sender
 from worker.engine.engine import Engine
 from worker.leases import Leases
@@ -36,6 +37,7 @@ class Context:
     sender: Sender
     webhook_secrets: tuple[str, ...]
     metrics: Metrics = field(default_factory=Metrics)
+    tracer: Tracer = OFF
 
     def engine(self, model: str) -> tuple[Engine, ModelCard]:
         """Raises NoWorker when another worker must do this part."""

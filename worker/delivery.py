@@ -57,13 +57,17 @@ def post(
     secrets: Sequence[str],
     auth_header: tuple[str, str] | None,
     now: datetime,
+    traceparent: str = "",
 ) -> Outcome:
     """One attempt. `webhook_id` and `body` are the same in every attempt, so receivers can tell repeats.
 
-    `auth_header` is the client's own; one that would take the place of ours is left out.
+    `auth_header` is the client's own; one that would take the place of ours is left out. `traceparent` lets
+    the receiver go on with our trace.
     Raises ValueError as `signed_headers` does.
     """
     headers = {"content-type": "application/json", **signed_headers(webhook_id, now, body, secrets)}
+    if traceparent:
+        headers["traceparent"] = traceparent
     if auth_header is not None:
         name, value = auth_header
         if name.lower() not in RESERVED_HEADERS | headers.keys():

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from shared.errors import ServiceError
 from shared.ledger import Claim, Fenced, Ledger
-from shared.log import get_logger
+from shared.log import bound, get_logger
 
 _ALONE_S = 60.0
 
@@ -30,10 +30,11 @@ class Crowded(HandBack):
 
 
 class Held:
-    """A claim with somebody beating for it."""
+    """A claim with somebody beating for it, whose lines say what `carried` holds."""
 
     def __init__(self, claim: Claim, look: Callable[["Held"], None]) -> None:
         self.claim = claim
+        self.carried = {"job_id": claim.job_id, "step": claim.step}
         self._look = look
         self._lost: Fenced | None = None
 
@@ -130,7 +131,8 @@ class Leases:
             with self._lock:
                 held = list(self._held)
             for one in held:
-                self._beat(one)
+                with bound(**one.carried):
+                    self._beat(one)
 
     def _beat(self, held: Held) -> None:
         try:
@@ -140,7 +142,7 @@ class Leases:
         except ServiceError as error:
             # Redis is away: the lease may lapse, and then the fence decides.
             self.errors += 1
-            _log.warning("beat_failed", job_id=held.claim.job_id, step=held.claim.step, code=error.code)
+            _log.warning("beat_failed", code=error.code)
         except Exception:
             # This thread beats for every step of the worker: nothing may end it.
-            _log.exception("beat_failed", job_id=held.claim.job_id, step=held.claim.step)
+            _log.exception("beat_failed")

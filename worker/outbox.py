@@ -5,6 +5,7 @@ from datetime import datetime
 
 from shared.job import Delivery, Job
 from shared.log import get_logger
+from shared.tracing import Kind
 from worker.context import Context
 from worker.delivery import Outcome, next_delay_s, post
 from worker.leases import Held
@@ -18,27 +19,40 @@ def deliver(held: Held, job: Job, context: Context) -> None:
     attempt = context.ledger.tries(claim) + 1
     # Not this machine's clock: receivers refuse a signature that is minutes off.
     at = context.jobs.now()
-    outcome = post(
-        context.sender,
-        webhook_id=f"msg_{job.id}_{claim.step}",
-        body=claim.body.encode(),
-        url=job.options.webhook_url or "",
-        secrets=context.webhook_secrets,
-        auth_header=_auth_header(job),
-        now=at,
-    )
+    with context.tracer.span("POST", Kind.CLIENT, http_method="POST", delivery=attempt) as span:
+        outcome = post(
+            context.sender,
+            webhook_id=f"msg_{job.id}_{claim.step}",
+            body=claim.body.encode(),
+            url=job.options.webhook_url or "",
+            secrets=context.webhook_secrets,
+            auth_header=_auth_header(job),
+            now=at,
+            traceparent=span.traceparent,
+        )
+        span.note(http_status=outcome.status)
+        if not outcome.delivered:
+            span.fail(outcome.error or str(outcome.status))
     delivery = _delivery(attempt, at, outcome)
     delay_s = next_delay_s(attempt, context.settings.webhook_retry_s, outcome, random.random)
     if outcome.delivered or delay_s is None:
-        status = "delivered" if outcome.delivered else "failed"
-        context.ledger.delivered(claim, delivery, status)
+        context.ledger.delivered(claim, delivery, "delivered" if outcome.delivered else "failed")
         context.endings.save(job.id)
-        context.metrics.webhook(status, outcome.duration_s)
-        _log.info("webhook_" + status, status=outcome.status, attempt=attempt)
+        context.metrics.webhook("delivered" if outcome.delivered else "failed", outcome.duration_s)
+        if outcome.delivered:
+            _log.info("webhook_delivered", delivery=attempt, status=outcome.status)
+        else:
+            _log.warning("webhook_failed", delivery=attempt, status=outcome.status, error=outcome.error)
     else:
         context.ledger.redeliver(claim, delivery, delay_s)
         context.metrics.webhook("put_off", outcome.duration_s)
-        _log.info("webhook_put_off", status=outcome.status, error=outcome.error, delay_s=delay_s)
+        _log.info(
+            "webhook_put_off",
+            delivery=attempt,
+            status=outcome.status,
+            error=outcome.error,
+            delay_s=round(delay_s, 3),
+        )
 
 
 def _auth_header(job: Job) -> tuple[str, str] | None:

@@ -3,12 +3,15 @@
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
+from contextlib import AbstractContextManager, suppress
 
+from shared import log
 from shared.blob_store import BlobMissing
 from shared.errors import DependencyError, Internal, JobError, MediaMissing, NotFound, WorkerCrashed
 from shared.job import Failure, Job, Status
 from shared.ledger import Claim, ClaimOutcome, Fenced
 from shared.log import get_logger
+from shared.tracing import Kind, Span
 from worker import outbox, transcription
 from worker.context import Context
 from worker.leases import HandBack, Held
@@ -27,6 +30,9 @@ _SUSPECT_CLAIMS = 2
 _LONGEST_S = 3_600.0
 _DEPENDENCY_S = 5.0
 
+PEACEFUL = (HandBack, CancelledError, Fenced)
+"""Leave a step undone through nobody's fault."""
+
 _log = get_logger()
 
 
@@ -42,10 +48,11 @@ def perform(job_id: str, step: str, context: Context) -> None:
         claim = context.ledger.claim(job_id, step, context.name, _most_claims(step, context))
         if not claim.is_held:
             context.metrics.step(step, "not_claimed", claim.outcome)
+            _name_request(job_id, context)
             _log.info("step_not_claimed", outcome=claim.outcome)
             return
         context.metrics.claimed(claim)
-        _log.info("step_claimed", attempt=claim.attempt)
+        log.add(attempt=claim.attempt)
         with context.leases.hold(claim) as held:
             _do(held, context)
         # What ended made room in a queue of this worker's, or offered the next step to one.
@@ -73,6 +80,9 @@ def _do(held: Held, context: Context) -> None:
     claim = held.claim
     try:
         job = context.jobs.get(claim.job_id)
+        log.add(request_id=job.request_id)
+        held.carried = log.carried()
+        _log.info("step_claimed", waited_s=claim.waited_s)
         if claim.outcome is ClaimOutcome.EXHAUSTED:
             _fail(claim, job, WorkerCrashed(), context)
             return
@@ -80,12 +90,13 @@ def _do(held: Held, context: Context) -> None:
             # It may be what workers die of: nobody else is to be around, and counted, when it happens again.
             context.leases.be_alone(held)
         began = time.monotonic()
-        WORK[claim.step.split("-", 1)[0]](held, job, context)
+        with _span(claim, job, context):
+            WORK[claim.step.split("-", 1)[0]](held, job, context)
         context.metrics.done(claim.step, time.monotonic() - began)
         _log.info("step_done")
     except NotFound:
         context.metrics.step(claim.step, "dropped", NotFound.code)
-        _log.info("job_deleted")
+        _log.info("step_of_deleted_job")
     except (HandBack, CancelledError) as reason:
         context.ledger.release(claim)
         context.metrics.step(claim.step, "handed_back", type(reason).__name__.lower())
@@ -122,7 +133,29 @@ def _fail(claim: Claim, job: Job, error: JobError, context: Context) -> None:
     failure = Failure(error.code, error.detail, error.retryable)
     context.endings.end(claim, job, Status.FAILED, {}, failure)
     context.metrics.step(claim.step, "failed", error.code)
-    _log.warning("job_failed", code=error.code)
+
+
+def _span(claim: Claim, job: Job, context: Context) -> AbstractContextManager[Span]:
+    """Each attempt has its own, beside the others, under the request that made the job."""
+    kind, _, number = claim.step.partition("-")
+    return context.tracer.span(
+        kind,
+        Kind.STEP,
+        job.traceparent,
+        job_id=job.id,
+        request_id=job.request_id or None,
+        step=claim.step,
+        part=int(number) if kind == "part" else None,
+        attempt=claim.attempt,
+        worker=context.name,
+        waited_s=claim.waited_s,
+    )
+
+
+def _name_request(job_id: str, context: Context) -> None:
+    """For the lines about a step that is not ours."""
+    with suppress(NotFound):
+        log.add(request_id=context.jobs.get(job_id).request_id)
 
 
 def _most_claims(step: str, context: Context) -> int:

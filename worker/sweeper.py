@@ -111,8 +111,7 @@ class Sweeper:
         failure = Failure(DeadlineExceeded.code, DeadlineExceeded.title, DeadlineExceeded.retryable)
         late = self._jobs.past_deadline(limit)
         for job in self._found(late):
-            if self._endings.close(job, Status.FAILED, failure):
-                _log.warning("job_failed", job_id=job.id, code=failure.code)
+            self._endings.close(job, Status.FAILED, failure)
         return len(late)
 
     def _expire_some(self, limit: int) -> int:
@@ -131,7 +130,7 @@ class Sweeper:
             self._jobs.forget(job.id)
         else:
             self._jobs.expire(job.id, self._tombstone_s)
-        _log.info("job_expired", job_id=job.id)
+        _log.info("job_expired", job_id=job.id, request_id=job.request_id)
 
     def _found(self, job_ids: Iterable[str]) -> Iterator[Job]:
         for job_id in job_ids:

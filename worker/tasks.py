@@ -16,5 +16,5 @@ def register(celery: Celery, context: Context) -> None:
 def _register(celery: Celery, context: Context, name: str) -> None:
     @celery.task(name=name, ignore_result=True)  # type: ignore[untyped-decorator]
     def run(job_id: str, step: str) -> None:
-        with bound(job_id=job_id, step=step):
+        with bound(job_id=job_id, step=step, worker=context.name):
             perform(job_id, step, context)

@@ -9,7 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -18,7 +18,9 @@ from shared.blob_store import BlobMissing
 from shared.errors import CannotDo, CorruptAudio
 from shared.job import Job, Options, Status
 from shared.ledger import part_step
+from shared.log import get_logger
 from shared.models import Abilities, ModelCard, long_queue_of, queue_of
+from shared.tracing import Span
 from shared.transcript import WindowResult
 from worker import parts, reuse
 from worker.context import Context
@@ -35,6 +37,8 @@ from worker.metrics import Timed
 _LOOK_S = 0.5
 _VOTERS = 3
 
+_log = get_logger()
+
 
 def prepare(held: Held, job: Job, context: Context) -> None:
     """Media → parts: decode, detect speech, pack windows; each part is offered as soon as it is cut."""
@@ -43,14 +47,12 @@ def prepare(held: Held, job: Job, context: Context) -> None:
     check_abilities(job.options, card.abilities)
     if _reuse(held, job, card, context):
         return
-    with (
-        _recording(job, context) as path,
-        decode(path, _limits(context), start_s=job.options.start_s, end_s=job.options.end_s) as decoding,
-    ):
+    with _recording(job, context) as path, _decoding(path, job, context) as decoding:
         probed_s = decoding.waited_s
         context.ledger.note(held.claim, {"media": _media(job, decoding, decoding.probe.duration_s)})
         detector = detector_for(job.options.vad.enabled, _detector_options(job.options))
-        cuts = Timed(cut_windows(decoding.blocks(), detector, card.abilities.window_s))
+        blocks = context.tracer.walk("decode", decoding.blocks())
+        cuts = Timed(context.tracer.walk("detect", cut_windows(blocks, detector, card.abilities.window_s)))
         offered = 0
         for part in parts.group(cuts, context.settings.part_s):
             held.check()
@@ -67,38 +69,45 @@ def prepare(held: Held, job: Job, context: Context) -> None:
                 "warnings": decoding.warnings,
             },
         )
+        _log.info("job_prepared", parts=offered, audio_s=round(decoding.decoded_s, 3))
 
 
 def transcribe(held: Held, job: Job, context: Context) -> None:
     """A part's windows → results, each kept as soon as it is there; kept ones are not run again."""
     engine, card = context.engine(job.options.model)
     context.ledger.note(held.claim, {"model": _model_used(card)})
-    windows = _read_part(held, job, card.abilities, context)
-    kept = _kept(held, job, windows, context)
+    with context.tracer.span("fetch"):
+        windows = _read_part(held, job, card.abilities, context)
+        kept = _kept(held, job, windows, context)
     todo = [window for window in windows if window.index not in kept]
-    for window, hypothesis in _run(engine, job.id, todo, _votes(kept.values()), held):
-        result = window_result(window, hypothesis)
-        may_go_on = context.ledger.checkpoint(held.claim, result, window.duration_s)
-        kept[result.index] = result
-        if not may_go_on and len(kept) < len(windows):
-            raise Yielding()
-    rows = [json.loads(kept[index].to_json()) for index in sorted(kept)]
-    context.blobs.write(job_files.part_result(job.id, held.claim.step), json.dumps(rows).encode())
-    context.ledger.finish_part(held.claim)
+    with _running(engine, todo, len(kept), context) as span:
+        for window, hypothesis in _run(engine, job.id, todo, _votes(kept.values()), held):
+            result = window_result(window, hypothesis)
+            may_go_on = context.ledger.checkpoint(held.claim, result, window.duration_s)
+            kept[result.index] = result
+            span.event("window", index=result.index, audio_s=window.duration_s)
+            if not may_go_on and len(kept) < len(windows):
+                raise Yielding()
+    with context.tracer.span("store"):
+        rows = [json.loads(kept[index].to_json()) for index in sorted(kept)]
+        context.blobs.write(job_files.part_result(job.id, held.claim.step), json.dumps(rows).encode())
+        context.ledger.finish_part(held.claim)
 
 
 def finish(held: Held, job: Job, context: Context) -> None:
     """All parts → one transcript in file time; the job is completed."""
     steps = map(part_step, range(job.parts))
-    results = [result for step in steps for result in _part_results(job.id, step, context)]
-    transcript = replace(
-        assemble(results, job.media.duration_s or 0.0),
-        warnings=job.warnings,
-        model=asdict(job.model) if job.model else {"name": job.options.model},
-    )
-    context.blobs.write(job_files.transcript(job.id), transcript.to_json().encode())
-    fields = {"language": asdict(transcript.language)} if transcript.language else {}
-    context.endings.end(held.claim, job, Status.COMPLETED, fields)
+    with context.tracer.span("assemble", parts=job.parts):
+        results = [result for step in steps for result in _part_results(job.id, step, context)]
+        transcript = replace(
+            assemble(results, job.media.duration_s or 0.0),
+            warnings=job.warnings,
+            model=asdict(job.model) if job.model else {"name": job.options.model},
+        )
+    with context.tracer.span("store"):
+        context.blobs.write(job_files.transcript(job.id), transcript.to_json().encode())
+        fields = {"language": asdict(transcript.language)} if transcript.language else {}
+        context.endings.end(held.claim, job, Status.COMPLETED, fields)
     _remove_parts(job, context)
     _remember(job, context)
 
@@ -107,12 +116,22 @@ def finish(held: Held, job: Job, context: Context) -> None:
 def _recording(job: Job, context: Context) -> Iterator[Path]:
     """The recording as it was accepted. Raises CorruptAudio when its bytes have changed since."""
     began = time.monotonic()
-    with context.blobs.local(job_files.media(job.id)) as path:
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != job.media.sha256:
-                raise CorruptAudio("The stored recording is not what was sent.")
+    with ExitStack() as held:
+        with context.tracer.span("fetch", size_bytes=job.media.size_bytes):
+            path = held.enter_context(context.blobs.local(job_files.media(job.id)))
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != job.media.sha256:
+                    raise CorruptAudio("The stored recording is not what was sent.")
         context.metrics.stage("fetch", time.monotonic() - began)
         yield path
+
+
+@contextmanager
+def _decoding(path: Path, job: Job, context: Context) -> Iterator[Decoding]:
+    with context.tracer.span("probe"):
+        begun = decode(path, _limits(context), start_s=job.options.start_s, end_s=job.options.end_s)
+    with begun as decoding:
+        yield decoding
 
 
 def check_abilities(options: Options, abilities: Abilities) -> None:
@@ -147,6 +166,7 @@ def _reuse(held: Held, job: Job, card: ModelCard, context: Context) -> bool:
     }
     language = {"language": asdict(source.language)} if source.language else {}
     context.endings.end(held.claim, job, Status.COMPLETED, fields | language)
+    _log.info("transcript_reused")
     return True
 
 
@@ -183,10 +203,23 @@ def _are_of(windows: Sequence[Window], results: Sequence[WindowResult]) -> bool:
 
 
 def _offer(number: int, cuts: Sequence[Cut], held: Held, job: Job, context: Context) -> None:
-    part, flac = parts.encode(cuts, job.options.start_s or 0.0)
-    context.blobs.write(job_files.part_audio(job.id, part_step(number)), flac)
-    context.ledger.offer_part(held.claim, number, job.options.model, part.to_json(), part.seconds)
+    with context.tracer.span("offer", part=number):
+        part, flac = parts.encode(cuts, job.options.start_s or 0.0)
+        context.blobs.write(job_files.part_audio(job.id, part_step(number)), flac)
+        context.ledger.offer_part(held.claim, number, job.options.model, part.to_json(), part.seconds)
     context.dispatcher.dispatch([queue_of(job.options.model), long_queue_of(job.options.model)])
+
+
+@contextmanager
+def _running(engine: Engine, windows: Sequence[Window], kept: int, context: Context) -> Iterator[Span]:
+    """`batches` counts those that the engine ran meanwhile; windows of other jobs were in them too."""
+    audio_s = round(sum(window.duration_s for window in windows), 3)
+    before = engine.statistics().batches
+    with context.tracer.span("run", windows=len(windows), windows_kept=kept, audio_s=audio_s) as span:
+        try:
+            yield span
+        finally:
+            span.note(batches=engine.statistics().batches - before)
 
 
 def _read_part(held: Held, job: Job, abilities: Abilities, context: Context) -> list[Window]:

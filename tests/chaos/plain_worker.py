@@ -86,6 +86,7 @@ def main() -> None:
 
     settings = load()
     log.configure(settings.log_level)
+    log.own_process()
     worker = app.build(settings, load_model)
     try:
         app.run(worker)

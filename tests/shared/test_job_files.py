@@ -47,6 +47,7 @@ def test_a_manifest_gives_back_what_was_accepted(blobs: BlobStore, options: Opti
         retry_of="job_0",
         idempotency_key="k",
         request_hash="h",
+        traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     )
 
     job_files.write_manifest(blobs, new)

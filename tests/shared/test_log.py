@@ -94,3 +94,57 @@ except ZeroDivisionError:
     )
 
     assert "ZeroDivisionError" in line["exception"]
+
+
+def test_what_is_added_inside_ends_with_it() -> None:
+    inside, after = lines(
+        """
+with log.bound(job_id='job_1'):
+    log.add(request_id='req_1', trace_id='')
+    ours.info('inside')
+ours.info('after')
+"""
+    )
+
+    assert (inside["job_id"], inside["request_id"]) == ("job_1", "req_1")
+    assert "trace_id" not in inside
+    assert "request_id" not in after
+
+
+def test_a_thread_starts_anew_with_each_request() -> None:
+    (line,) = lines("log.add(job_id='job_1'); log.begin(request_id='req_2'); ours.info('begun')")
+
+    assert line["request_id"] == "req_2"
+    assert "job_id" not in line
+
+
+def test_libraries_say_nothing_at_debug_and_no_addresses() -> None:
+    (line,) = lines(
+        """
+logging.getLogger('httpcore').debug('headers')
+logging.getLogger('httpx').info('HTTP Request: POST http://somebody/path')
+logging.getLogger('celery.app.trace').info('succeeded')
+logging.getLogger('kombu').debug('body')
+ours.debug('ours')
+""",
+        level="DEBUG",
+    )
+
+    assert line["event"] == "ours"
+
+
+def test_warnings_and_what_ends_a_thread_are_lines() -> None:
+    warning, end = lines(
+        """
+import threading, warnings
+log.own_process()
+warnings.warn('careful')
+thread = threading.Thread(target=lambda: 1 / 0)
+thread.start()
+thread.join()
+"""
+    )
+
+    assert "careful" in warning["event"]
+    assert end["event"] == "uncaught"
+    assert "ZeroDivisionError" in end["exception"]

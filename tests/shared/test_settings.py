@@ -133,3 +133,11 @@ def test_settings_do_not_change() -> None:
 def test_a_setting_that_is_not_there_cannot_be_made() -> None:
     with pytest.raises(ValidationError, match="prot"):
         Settings(prot=8000)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("endpoint", ["collector:4318", "ftp://collector", "http://", "http://c/v1?key=x"])
+def test_traces_go_to_an_http_address(give: pytest.MonkeyPatch, endpoint: str) -> None:
+    give.setenv("ANANSE_OTLP_ENDPOINT", endpoint)
+
+    with pytest.raises(SettingsError, match="ANANSE_OTLP_ENDPOINT: must be an http:// or https:// address"):
+        load()

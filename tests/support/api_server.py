@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -23,32 +23,36 @@ _LISTENING = re.compile(r"Listening at: (http://\S+)")
 
 @dataclass(frozen=True, slots=True)
 class ApiServer:
-    """`url` ends without a slash; `pid` is the one that serves requests."""
+    """`url` ends without a slash; `pid` is the one that serves requests. `log` is what was written by now,
+    all of it once the server has stopped."""
 
     url: str
     pid: int
+    log: list[str] = field(default_factory=list)
 
     def rss_bytes(self) -> int:
         return int(psutil.Process(self.pid).memory_info().rss)
 
 
 @contextmanager
-def api_server(settings: Settings) -> Iterator[ApiServer]:
+def api_server(settings: Settings, **more: str) -> Iterator[ApiServer]:
+    """`more` are further environment variables."""
     process = subprocess.Popen(
         [sys.executable, "-m", "gunicorn", "-c", "api/gunicorn_conf.py", "api.app:create_app()"],
         cwd=_ROOT,
-        env=_environment(settings),
+        env=_environment(settings) | more,
         stderr=subprocess.PIPE,
         text=True,
     )
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-    reader = threading.Thread(target=_read, args=(process, lines))
+    log: list[str] = []
+    reader = threading.Thread(target=_read, args=(process, lines, log))
     reader.start()
     try:
         url = _wait_for(lines, _LISTENING)
         _wait_for(lines, re.compile("(Booting worker)"))
         worker = psutil.Process(process.pid).children()[0]
-        yield ApiServer(url, worker.pid)
+        yield ApiServer(url, worker.pid, log)
     finally:
         process.terminate()
         process.wait()
@@ -57,8 +61,9 @@ def api_server(settings: Settings) -> Iterator[ApiServer]:
             process.stderr.close()
 
 
-def _read(process: "subprocess.Popen[str]", lines: "queue.SimpleQueue[str]") -> None:
+def _read(process: "subprocess.Popen[str]", lines: "queue.SimpleQueue[str]", log: list[str]) -> None:
     for line in process.stderr or ():
+        log.append(line)
         lines.put(line)
 
 
