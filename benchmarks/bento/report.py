@@ -12,13 +12,13 @@ Key = tuple[str, str]
 Rows = Iterable[Sequence[str]]
 
 SPEED = (
-    "Of the recordings that got a transcript; latency from a client's first send to its transcript. Audio past "
-    "30 s that a side does not listen to is not counted as heard."
+    "Of the recordings that got a transcript; latency from a client's first send to its transcript. Audio "
+    "past 30 s that a side does not listen to is not counted as heard."
 )
 RATIOS = "Ours divided by theirs: above 1 is better in the rates, below 1 in the latencies."
 HEARD = (
-    "Of the words said in the recordings that got a transcript: wrong is the word error rate, missing its part "
-    "that was left out. Up to 30 s, and longer."
+    "Of the words said in the recordings that got a transcript: wrong is the word error rate, missing its "
+    "part that was left out. Up to 30 s, and longer."
 )
 KILLS = (
     "When a fifth of the recordings have their transcripts; ten clients at most, so the seed refuses none."
