@@ -37,6 +37,13 @@ _ENGINE_STATES: tuple[tuple[str, str, Read], ...] = (
     ),
 )
 
+GPU_MEMORY = {
+    "allocated": "Memory of the device that tensors of this worker take.",
+    "reserved": "Memory of the device that torch keeps for this worker.",
+    "used": "Memory of the device in use, by whomever.",
+    "total": "Memory of the device.",
+}
+
 
 class Readings(Collector):
     def __init__(self, context: Context) -> None:
@@ -93,13 +100,7 @@ class Readings(Collector):
         # torch: not for a worker that runs something else.
         from worker.engine.device_memory import device_memory  # noqa: PLC0415
 
-        families = {
-            "allocated": "Of it, what tensors of this worker take.",
-            "reserved": "Of it, what torch keeps for this worker.",
-            "used": "Memory of the device in use, by whomever.",
-            "total": "Memory of the device.",
-        }
-        for name, meaning in families.items():
+        for name, meaning in GPU_MEMORY.items():
             gauge = GaugeMetricFamily(f"ananse_gpu_memory_{name}_bytes", meaning, labels=("device",))
             for memory in device_memory():
                 gauge.add_metric((memory.device,), getattr(memory, f"{name}_bytes"))

@@ -5,7 +5,7 @@
 local at = now()
 
 -- Of so many tenants at either end of the line somebody has waited longest, or nearly so.
-local LOOKED_AT = 100
+local LOOKED_AT = 20
 
 local function oldest_ms(queue)
   local oldest = 0

@@ -9,12 +9,14 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from api.app import create_app
+from api.ledger_view import FRESH_S
 from api.parts import Parts
-from shared.redis_store import RedisStore
+from shared.redis_store import connect
 from shared.settings import Settings
 from tests.api.conftest import Submit
 from tests.support.metrics import found, samples, value
 from tests.support.recording_queue import RecordingQueue
+from tests.support.redis_server import redis_server, require_binary
 from tests.support.waiting import wait_until
 from tests.support.worker_hand import WorkerHand
 
@@ -175,7 +177,7 @@ def test_scale_is_told_for_all_models_and_for_one(
     assert client.get("/internal/scale?model=nobody").json["code"] == "unknown_model"
 
 
-def test_scale_without_redis_is_no_zero(settings: Settings, store: RedisStore) -> None:
+def test_scale_without_redis_is_no_zero(settings: Settings) -> None:
     """A scaler that was told of no work would stop all workers."""
     nowhere = settings.model_copy(update={"redis_url": "unix:///nowhere/redis.sock"})
     client = create_app(nowhere, RecordingQueue()).test_client()
@@ -183,3 +185,22 @@ def test_scale_without_redis_is_no_zero(settings: Settings, store: RedisStore) -
     answer = client.get("/internal/scale")
 
     assert (answer.status_code, answer.json["code"]) == (503, "store_unavailable")
+
+
+@pytest.mark.slow
+def test_a_frozen_redis_holds_the_page_up_for_one_timeout_only(settings: Settings) -> None:
+    with redis_server(require_binary()) as url, connect(url) as stopper:
+        client = create_app(settings.model_copy(update={"redis_url": url}), RecordingQueue()).test_client()
+        assert found(client.get("/metrics").text, "ananse_redis_up") == [1]
+        time.sleep(FRESH_S)
+        stopper.client_pause(60_000)
+
+        began = time.monotonic()
+        first = client.get("/metrics").text
+        took_s = time.monotonic() - began
+        again = client.get("/metrics").text
+
+    assert found(first, "ananse_redis_up") == found(again, "ananse_redis_up") == [0]
+    # Two of its timeouts would be longer.
+    assert took_s < 4
+    assert time.monotonic() - began < took_s + 2

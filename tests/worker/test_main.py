@@ -1,6 +1,7 @@
 """Start-up mistakes of `python -m worker`: one sentence that says what to do, and exit code 78."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -44,3 +45,23 @@ def test_a_mistake_is_one_sentence(
     assert len(told) == 1
     assert told[0].startswith("ananse: ")
     assert said in told[0]
+
+
+def test_a_port_for_metrics_that_is_taken_is_told_before_a_model_is_loaded(
+    tmp_path: Path, redis_url: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        settings = {"REDIS_URL": redis_url, "BLOB_URL": f"file://{tmp_path}", "METRICS_PORT": str(port)}
+        done = subprocess.run(
+            [sys.executable, "-m", "worker"],
+            cwd=ROOT,
+            env=dict(os.environ) | {f"ANANSE_{name}": value for name, value in settings.items()},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    assert done.returncode == 78
+    assert done.stderr.startswith(f"ananse: ANANSE_METRICS_PORT: port {port} of 127.0.0.1 cannot be had")
+    assert "model_loaded" not in done.stderr

@@ -1,11 +1,13 @@
 """What a worker counts of its steps, whatever becomes of them, and what it reads where others keep it."""
 
 import socket
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
+import httpx
 import pytest
 
 from shared.fleet import Fleet
@@ -189,3 +191,25 @@ def test_a_port_that_is_taken_is_one_sentence(settings: Settings) -> None:
 
 def test_without_a_port_there_is_no_page(settings: Settings) -> None:
     assert Metrics().serve(settings) is None
+
+
+def test_the_page_is_there_while_the_model_is_at_work(settings: Settings, store: RedisStore) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    runner = ScriptedRunner(is_held=True)
+    with worker_context(settings, store, runner) as context:
+        context.metrics.add(Readings(context))
+        page = context.metrics.serve(settings.model_copy(update={"metrics_port": port}))
+        assert page is not None
+        step = submit_part(context, store, [1.0])
+        part = threading.Thread(target=steps.perform, args=("job_1", step, context))
+        part.start()
+        assert runner.entered.wait(timeout=10)
+
+        told = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+
+        runner.let_go.set()
+        part.join()
+        page.close()
+    assert value(told, "ananse_worker_steps_held") == 1
+    assert value(told, "ananse_engine_pass_running_seconds", model=MODEL) > 0
