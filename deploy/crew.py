@@ -26,8 +26,10 @@ class Place:
     threads: int
 
 
-def crew(settings: Settings, environment: Mapping[str, str]) -> tuple[Service, ...]:
-    """Raises StartError when a device is not there, or has nothing to do."""
+def crew(
+    settings: Settings, environment: Mapping[str, str], module: Sequence[str] = ("worker",)
+) -> tuple[Service, ...]:
+    """`module` is what each worker runs. Raises StartError for a device that is not there or has no model."""
     cards = visible_cards(environment) if _wants_cards(settings) else ()
     devices = devices_of(settings, len(cards))
     _check_placement(settings, devices)
@@ -38,7 +40,7 @@ def crew(settings: Settings, environment: Mapping[str, str]) -> tuple[Service, .
     return tuple(
         Service(
             f"{CREW}-{number}" if len(places) > 1 else CREW,
-            (sys.executable, "-m", "worker"),
+            (sys.executable, "-m", *module),
             {**common, **_own_settings(place)},
             grace_s=settings.stop_grace_s + _HAND_OVER_S,
             crew=CREW,

@@ -38,6 +38,8 @@ def test_a_worker_says_what_it_serves_and_how_much_it_holds(context: Context) ->
         "deliver": 2,
     }
     assert told.models == (context.card(MODEL),)
+    assert told.device == "cpu"
+    assert told.engine[MODEL]["is_loaded"] == 1.0
     assert (told.pid, told.busy, told.draining) == (os.getpid(), 0, False)
     assert told.peak_rss_bytes > 2**20
     assert told.rtfx == {}
