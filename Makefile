@@ -19,7 +19,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 KEEP_MEMORY := MALLOC_ARENA_MAX=2 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=200000000000 MALLOC_TOP_PAD_=268435456
 FAST := not slow and not service and not model
 
-.PHONY: help run test chaos check model peers bench-ledger venv format clean
+.PHONY: help run test chaos check model peers bench-bento bench-ledger venv format clean
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,12 @@ peers: ## The bundled weights in faster-whisper and whisper.cpp, with their word
 	@test -x var/peers-venv/bin/python || $(if $(PYTHON),$(PYTHON),python3) -m venv var/peers-venv
 	@var/peers-venv/bin/python -m pip install --disable-pip-version-check -q -r benchmarks/peers.txt
 	@var/peers-venv/bin/python -m benchmarks.peers
+
+bench-bento: $(DEV_STAMP) ## This service and BentoML side by side: about an hour; BENCH="--quick"
+	@mkdir -p var
+	@test -x var/bento-venv/bin/python || $(PY) -m venv var/bento-venv
+	@var/bento-venv/bin/python -m pip install --disable-pip-version-check -q -r benchmarks/bento/requirements.txt
+	@$(PY) -m benchmarks.versus_bentoml $(BENCH)
 
 bench-ledger: $(DEV_STAMP) ## Figures of the ledger: latency, pollers, overhead, takeover
 	@env $$($(PY) -m deploy.allocator) $(PY) -m benchmarks.ledger $(BENCH)

@@ -221,6 +221,7 @@ class SeedHealthOut(BaseModel):
     status: Literal["healthy", "unhealthy"]
     model: str
     device: str | None
+    torch_version: str | None
 
 
 class LiveOut(BaseModel):

@@ -6,9 +6,12 @@ from threading import BoundedSemaphore
 from flask import Flask
 from flask_openapi.openapi import OpenAPI
 
-from api import docs, events, health, jobs, models, problems, recordings, seed, transcripts
+from api import docs, events, health, jobs, models, problems, recordings, scale, seed, transcripts
 from api.answers import Problem
 from api.estimates import Speeds
+from api.ledger_metrics import LedgerCollector
+from api.ledger_view import LedgerView
+from api.metrics import Metrics
 from api.openapi import INFO
 from api.parts import EXTENSION, Parts
 from shared import log
@@ -23,7 +26,7 @@ from shared.outcomes import Outcomes
 from shared.rebuild import Rebuild
 from shared.redis_store import RedisStore, connect
 from shared.settings import Settings, load
-from shared.task_queue import CeleryQueue, Dispatcher, TaskQueue, make_celery
+from shared.task_queue import CeleryQueue, Dispatcher, Messages, TaskQueue, make_celery
 
 # Threads that clients who wait may never take, as a share of all.
 _FREE_SHARE = 4
@@ -48,10 +51,13 @@ def create_app(settings: Settings | None = None, tasks: TaskQueue | None = None)
     with suppress(DependencyError):
         # A first start finds nothing to compare; what is not there yet is looked at again later.
         parts.rebuild.look()
+    parts.metrics.add(LedgerCollector(parts.view, parts.blobs))
+    parts.metrics.install(app)
     problems.install(app)
     for module in (jobs, transcripts, recordings, events, models, seed, health):
         app.register_api(module.blueprint)
     app.register_blueprint(docs.blueprint)
+    app.register_blueprint(scale.blueprint)
     return app
 
 
@@ -59,9 +65,10 @@ def _wire(settings: Settings, tasks: TaskQueue | None) -> Parts:
     store = RedisStore(connect(settings.redis_url, timeout_s=_STORE_S, is_patient=False))
     ledger, fleet = Ledger(store, settings.lease_s), Fleet(store)
     jobs, blobs = JobStore(store), BlobStore(settings.blob_url)
+    models = parse_models(settings.models)
     return Parts(
         settings=settings,
-        models=parse_models(settings.models),
+        models=models,
         jobs=jobs,
         endings=Endings(ledger, Outcomes(store, blobs), settings),
         rebuild=Rebuild(store, jobs, blobs, settings.idempotency_s),
@@ -72,4 +79,6 @@ def _wire(settings: Settings, tasks: TaskQueue | None) -> Parts:
             ledger, fleet, tasks or CeleryQueue(make_celery(settings.redis_url, _HINT_S)), settings.hint_s
         ),
         waiters=BoundedSemaphore(settings.api_threads - settings.api_threads // _FREE_SHARE),
+        metrics=Metrics(),
+        view=LedgerView(store, fleet, Messages(store), [model.name for model in models]),
     )

@@ -49,9 +49,13 @@ class Speeds:
         speeds = [speed for w in serving if (speed := w.rtfx.get(model) or known.get(model))]
         return Speed(sum(speeds), sum(speeds) / len(speeds)) if speeds else None
 
+    def workers(self) -> tuple[WorkerState, ...]:
+        """Those that were live a second ago. While none was, each call asks anew: that costs little."""
+        return self._recent()[0]
+
     def _recent(self) -> tuple[tuple[WorkerState, ...], dict[str, float]]:
         with self._lock:
-            if self._clock() - self._read_at >= _FRESH_S:
+            if not self._workers or self._clock() - self._read_at >= _FRESH_S:
                 self._workers, self._known = self._fleet.live(), self._fleet.speeds()
                 self._read_at = self._clock()
             return self._workers, self._known

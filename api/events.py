@@ -45,7 +45,7 @@ def follow_job(path: JobPath, query: NoQuery, header: FollowHeader) -> Response:
     if job.status.is_terminal and not parts().jobs.events(job.id, after, _LOOK_S):
         return Response(status=204)
     with ExitStack() as held:
-        if not held.enter_context(parts().waiting()):
+        if not held.enter_context(parts().waiting("events")):
             raise DependencyError("Too many clients are waiting.", retry_after_s=_BUSY_S)
         answer = Response(stream(parts(), job, after), content_type="text/event-stream")
         answer.headers["Cache-Control"] = "no-cache"

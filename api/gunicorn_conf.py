@@ -8,7 +8,7 @@ import sys
 from types import FrameType
 from typing import Any
 
-from api import rebuilding
+from api import count_files, rebuilding
 from api.auth import address_to_bind
 from api.gunicorn_worker import Worker
 from api.parts import EXTENSION
@@ -52,6 +52,9 @@ graceful_timeout = int(_settings.stop_grace_s)
 keepalive = 15
 # A heartbeat file on a slow disk would stop the worker for no reason.
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+# Where all processes count, whichever of them is asked: prometheus_client looks here when it is loaded, which
+# the app does, in each process.
+raw_env = [f"PROMETHEUS_MULTIPROC_DIR={count_files.folder(os.getpid(), worker_tmp_dir)}"]
 # It would write to the home folder, which a container has not.
 control_socket_disable = True
 # Options may stand in the query; a prompt in a script of three bytes a letter is long there.
@@ -65,6 +68,20 @@ logconfig_dict = {
     "formatters": {},
     "loggers": {name: {"handlers": [], "propagate": True} for name in ("gunicorn.error", "gunicorn.access")},
 }
+
+
+def on_starting(arbiter: Any) -> None:
+    """Not at a reload: counts go on."""
+    count_files.clean(count_files.folder(os.getpid(), worker_tmp_dir))
+
+
+def on_exit(arbiter: Any) -> None:
+    count_files.remove(count_files.folder(os.getpid(), worker_tmp_dir))
+
+
+def child_exit(arbiter: Any, worker: Any) -> None:
+    """What it has counted stays; who waited in it waits no more."""
+    count_files.forget_process(count_files.folder(os.getpid(), worker_tmp_dir), worker.pid)
 
 
 def post_worker_init(worker: Any) -> None:

@@ -186,6 +186,7 @@ def take_in(*file_fields: str) -> tuple[Job, bool]:
     with receive(request, parts().blobs, limits, file_fields, name) as received:
         options = read_options(parts(), merged(query, received.fields))
         upload = received.upload
+        parts().metrics.uploaded(upload.size_bytes)
         media = Media(upload.name, upload.size_bytes, upload.sha256)
         new = NewJob(
             new_id(),

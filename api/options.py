@@ -45,7 +45,7 @@ def read_options(parts: Parts, fields: Mapping[str, object]) -> Options:
 
 def _abilities(parts: Parts, model: str) -> tuple[Abilities, ...]:
     return tuple(
-        card.abilities for worker in parts.fleet.live() for card in worker.models if card.name == model
+        card.abilities for worker in parts.speeds.workers() for card in worker.models if card.name == model
     )
 
 

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import BoundedSemaphore, Event
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from flask import current_app
 
 from api.estimates import Speeds
+from api.ledger_view import LedgerView
 from shared.blob_store import BlobStore
 from shared.endings import Endings
 from shared.fleet import Fleet
@@ -17,6 +18,11 @@ from shared.models import ModelSource
 from shared.rebuild import Rebuild
 from shared.settings import Settings
 from shared.task_queue import Dispatcher
+
+if TYPE_CHECKING:
+    # gunicorn's first process knows this module and must not load prometheus_client yet: see
+    # gunicorn_conf.py.
+    from api.metrics import Metrics
 
 EXTENSION = "ananse"
 
@@ -36,17 +42,21 @@ class Parts:
     blobs: BlobStore
     dispatcher: Dispatcher
     waiters: BoundedSemaphore
+    metrics: "Metrics"
+    view: LedgerView
     stopping: Event = field(default_factory=Event)
 
     @contextmanager
-    def waiting(self) -> Iterator[bool]:
+    def waiting(self, kind: str) -> Iterator[bool]:
         """Whether this thread may wait: when too many do, the answer is to be given at once."""
-        may_wait = self.waiters.acquire(blocking=False)
+        if not self.waiters.acquire(blocking=False):
+            yield False
+            return
         try:
-            yield may_wait
+            with self.metrics.waiting(kind):
+                yield True
         finally:
-            if may_wait:
-                self.waiters.release()
+            self.waiters.release()
 
 
 def parts() -> Parts:

@@ -135,6 +135,8 @@ def _http_detail(error: HTTPException, kind: type[ServiceError]) -> str:
 
 
 def _problem(error: ServiceError, status: int) -> Response:
+    # For whoever counts answers.
+    g.problem = error.code
     document: dict[str, Any] = {
         "type": f"/problems/{error.code}",
         "title": error.title,

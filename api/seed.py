@@ -86,5 +86,8 @@ def seed_health(parts: Parts) -> SeedHealthOut:
     except DependencyError:
         cards = []
     if not cards:
-        return SeedHealthOut(status="unhealthy", model=model, device=None)
-    return SeedHealthOut(status="healthy", model=model, device=cards[0].device)
+        return SeedHealthOut(status="unhealthy", model=model, device=None, torch_version=None)
+    card = cards[0]
+    return SeedHealthOut(
+        status="healthy", model=model, device=card.device, torch_version=card.details.get("torch")
+    )

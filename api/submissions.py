@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from api.durations import guess_duration_s
 from api.estimates import retry_after_s
 from api.parts import Parts
 from shared import job_files
@@ -69,7 +70,8 @@ def resubmit(parts: Parts, job: Job, request_id: str) -> Job:
         media,
         request_id,
         retry_of=job.id,
-        audio_s=job.media.duration_s or job.total_s or 0.0,
+        # By its size where nobody got to decode it: a job that seems to owe nothing wakes no worker.
+        audio_s=job.media.duration_s or job.total_s or guess_duration_s(b"", media.size_bytes),
     )
     try:
         return _enter(parts, new, lambda: parts.blobs.copy(job_files.media(job.id), job_files.media(new.id)))[
@@ -105,6 +107,7 @@ def _enter(parts: Parts, new: NewJob, place_media: Callable[[], None]) -> tuple[
         new = replace(new, id=job.id)
     _confirm(parts, new, is_new)
     if is_new:
+        parts.metrics.accepted(job.options.model)
         _log.info("job_created", job_id=job.id, size_bytes=job.media.size_bytes, model=job.options.model)
         dispatch(parts, job)
     return job, is_new

@@ -14,7 +14,7 @@ def wait_for(parts: Parts, job: Job, seconds: float, *, until_end: bool = False)
     """The job once its state has changed (or, `until_end`, once it has ended), or as it is in the end."""
     deadline = time.monotonic() + seconds
     status = job.status
-    with parts.waiting() as may_wait:
+    with parts.waiting("job") as may_wait:
         while may_wait and not job.status.is_terminal and (until_end or job.status is status):
             left = deadline - time.monotonic()
             if left <= 0 or parts.stopping.is_set():

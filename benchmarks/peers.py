@@ -7,7 +7,6 @@ recordings, greedily, without fallback, language given. Word error rates only; s
 """
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from faster_whisper import WhisperModel
 from pywhispercpp.model import Model
 
 from benchmarks.convert import MODEL, ROOT, to_faster_whisper, to_whisper_cpp
+from benchmarks.words import plain
 
 SAMPLES = ROOT / "models" / "samples"
 OUT = ROOT / "var" / "peers"
@@ -80,9 +80,6 @@ def _whisper_cpp(file: Path) -> Callable[[Path], str]:
 
 
 def _rate(reference: str, heard: str) -> float:
-    def plain(text: str) -> str:
-        return " ".join(re.sub(r"[^a-z0-9' ]", "", text.lower().replace("-", " ")).split())
-
     return 100 * float(jiwer.wer(plain(reference), plain(heard) or "-"))
 
 

@@ -16,6 +16,7 @@ from redis.retry import Retry
 
 from deploy.errors import StartError
 from deploy.processes import Service
+from shared.settings import Settings
 
 _SERVERS = ("redis-server", "valkey-server")
 _ANSWER_S = 3.0
@@ -64,6 +65,13 @@ def socket_path(run_dir: Path) -> Path:
 
 def url_of(socket: Path) -> str:
     return f"unix://{socket}?db=0"
+
+
+def url_for(settings: Settings) -> str:
+    """The Redis that was named, else the one that `ananse up` runs."""
+    if "redis_url" in settings.model_fields_set:
+        return settings.redis_url
+    return url_of(settings.state_dir.absolute() / "run" / "redis.sock")
 
 
 def answers(url: str) -> bool:

@@ -23,9 +23,7 @@ def read(settings: Settings) -> str:
     """The setting, else the one that the service made for itself."""
     if settings.webhook_secret is not None:
         return settings.webhook_secret.get_secret_value()
-    url = settings.redis_url
-    if "redis_url" not in settings.model_fields_set:
-        url = embedded_redis.url_of(settings.state_dir.absolute() / "run" / "redis.sock")
+    url = embedded_redis.url_for(settings)
     embedded_redis.require(url)
     with closing(connect(url)) as client:
         return webhook_secret(RedisStore(client))

@@ -1,6 +1,7 @@
 """How a job ends, whoever ends it: one act in the ledger, with its webhook and its retention; then the
 outcome is saved beside the recording."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -16,7 +17,16 @@ _log = get_logger()
 
 
 class Endings:
-    def __init__(self, ledger: Ledger, outcomes: Outcomes, settings: Settings) -> None:
+    """`on_end` is told of each job that ended here, as it was before."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        outcomes: Outcomes,
+        settings: Settings,
+        on_end: Callable[[Job, Status], None] = lambda job, status: None,
+    ) -> None:
+        self._on_end = on_end
         self._ledger = ledger
         self._outcomes = outcomes
         self._settings = settings
@@ -28,6 +38,7 @@ class Endings:
         more = {"failure": asdict(failure)} if failure else {}
         self._ledger.end(claim, status, fields | more, **self._terms(job, status, failure))
         self.save(job.id)
+        self._on_end(job, status)
 
     def close(self, job: Job, status: Status, failure: Failure | None = None) -> bool:
         """Ends the job from outside. False when it had ended before."""
@@ -35,6 +46,7 @@ class Endings:
         if not self._ledger.close(job.id, status, fields, **self._terms(job, status, failure)):
             return False
         self.save(job.id)
+        self._on_end(job, status)
         return True
 
     def save(self, job_id: str) -> None:

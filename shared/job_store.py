@@ -1,8 +1,9 @@
 """Job records: making, reading, listing and removing them. What moves a job along is in `ledger.py`."""
 
+import itertools
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -20,6 +21,7 @@ MOST_OWED_S = 1e12
 
 _SCAN = 200
 _MOST_SCANNED = 5_000
+_CHUNK = 500
 _BLOCK_S = 1.0
 
 
@@ -152,10 +154,18 @@ class JobStore:
             record: Mapping[str, str] = self._store.client.hgetall(self._store.key("job", job_id))
         if not record.get("status") or (tenant is not None and record["tenant"] != tenant):
             raise NotFound("There is no such job.")
-        try:
-            return job_of(record)
-        except (KeyError, ValueError) as error:
-            raise StoreUnavailable("A record of another version cannot be read.", retry_after_s=30) from error
+        return _readable(record)
+
+    def without_record(self, job_ids: Iterable[str]) -> Iterator[str]:
+        """Those of `job_ids` that have no record; thousands are asked for with few questions."""
+        rows = iter(job_ids)
+        while chunk := tuple(itertools.islice(rows, _CHUNK)):
+            with self._store.guarded():
+                pipe = self._store.client.pipeline(transaction=False)
+                for job_id in chunk:
+                    pipe.hexists(self._store.key("job", job_id), "status")
+                are_known: list[bool] = pipe.execute()
+            yield from (job_id for job_id, is_known in zip(chunk, are_known, strict=True) if not is_known)
 
     def page(self, tenant: str, filters: Filters) -> Page:
         """Newest first. A page may be short of `limit` and still have a next one when filters are narrow."""
@@ -167,9 +177,8 @@ class JobStore:
             if not batch:
                 return Page(tuple(found), None)
             scanned += len(batch)
-            for job_id, created in batch:
+            for (job_id, created), job in zip(batch, self._read(batch, filters.limit), strict=False):
                 cursor = f"{int(created)}-{job_id}"
-                job = self._find(job_id)
                 if job is not None and _matches(job, filters):
                     found.append(job)
                 if len(found) == filters.limit:
@@ -287,11 +296,15 @@ class JobStore:
         with self._store.guarded():
             self._store.client.ping()
 
-    def _find(self, job_id: str) -> Job | None:
-        try:
-            return self.get(job_id)
-        except NotFound:
-            return None
+    def _read(self, rows: Sequence[tuple[str, float]], at_once: int) -> Iterator[Job | None]:
+        """The jobs of rows of the index, `at_once` with each answer of Redis; None of one that is gone."""
+        for start in range(0, len(rows), at_once):
+            with self._store.guarded():
+                pipe = self._store.client.pipeline(transaction=False)
+                for job_id, _ in rows[start : start + at_once]:
+                    pipe.hgetall(self._store.key("job", job_id))
+                records: list[Mapping[str, str]] = pipe.execute()
+            yield from (_readable(record) if record.get("status") else None for record in records)
 
     def _ids_before(
         self, tenant: str, cursor: str | None, created_after: datetime | None
@@ -318,6 +331,13 @@ class JobStore:
         with self._store.guarded():
             rows = self._store.client.xrevrange(self._store.key("events", job_id), count=1)
         return str(rows[0][0]) if rows else "0"
+
+
+def _readable(record: Mapping[str, str]) -> Job:
+    try:
+        return job_of(record)
+    except (KeyError, ValueError) as error:
+        raise StoreUnavailable("A record of another version cannot be read.", retry_after_s=30) from error
 
 
 def job_of(record: Mapping[str, str]) -> Job:

@@ -5,7 +5,7 @@ number of the claim. Records are the truth; queue messages are hints.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -21,6 +21,12 @@ FINISH = "finish"
 PREPARE_QUEUE = "prepare"
 LONG_PREPARE_QUEUE = "prepare-long"
 DELIVER_QUEUE = "deliver"
+ALL_QUEUES = "*"
+
+MOST_HINTS = 100
+"""Steps of a queue that one dispatch takes: it is soon over, and whoever looks next takes the next ones."""
+
+MOST_SWEPT = 500
 
 LONG_PART_S = 60.0
 LONG_MEDIA_BYTES = 16 * 2**20
@@ -55,7 +61,7 @@ class Claim:
     """A step held by this worker until its lease lapses.
 
     `attempt` is the fence and only grows. `claims` counts the beginnings that are held against the step,
-    whatever became of them; `failures` those that ended in an error.
+    whatever became of them; `failures` those that ended in an error. `waited_s` is since it came into line.
     """
 
     job_id: str
@@ -65,10 +71,32 @@ class Claim:
     claims: int = 0
     body: str = "{}"
     failures: int = 0
+    waited_s: float = 0.0
 
     @property
     def is_held(self) -> bool:
         return self.outcome in (ClaimOutcome.CLAIMED, ClaimOutcome.EXHAUSTED)
+
+
+class RequeueOutcome(StrEnum):
+    """Only `requeued` moved the step; `waiting` stands in line already, `other` is not held by the worker
+    that was named."""
+
+    REQUEUED = "requeued"
+    WAITING = "waiting"
+    OTHER = "other"
+    DONE = "done"
+    ENDED = "ended"
+    GONE = "gone"
+    NEWER = "newer"
+
+
+@dataclass(frozen=True, slots=True)
+class Requeued:
+    """`queue` is where the step belongs; empty when there is no such step."""
+
+    outcome: RequeueOutcome
+    queue: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +127,17 @@ class Ledger:
         outcome, *held = self._store.run("claim", job_id, step, worker, self._lease_ms, max_claims)
         if not held:
             return Claim(job_id, step, ClaimOutcome(outcome))
-        attempt, claims, body, failures = held
-        return Claim(job_id, step, ClaimOutcome(outcome), int(attempt), int(claims), body, int(failures))
+        attempt, claims, body, failures, waited_ms = held
+        return Claim(
+            job_id,
+            step,
+            ClaimOutcome(outcome),
+            int(attempt),
+            int(claims),
+            body,
+            int(failures),
+            waited_s=int(waited_ms) / 1000,
+        )
 
     def beat(self, claim: Claim) -> None:
         """Renews the lease. Raises Fenced when it is lost; so do all methods that take a claim."""
@@ -229,13 +266,48 @@ class Ledger:
             tries = self._store.client.hget(self._store.key("step", claim.job_id, claim.step), "tries")
         return int(tries or 0)
 
-    def dispatch(self, queue: str, capacity: int, hint_s: float) -> tuple[Hint, ...]:
-        """Due steps of `queue`, in fair order, up to what live workers can hold; to be sent at once."""
-        references: Sequence[str] = self._store.run("dispatch", queue, capacity, int(hint_s * 1000))
-        return tuple(Hint(*reference.split("/", 1)) for reference in references)
+    def return_hint(self, job_id: str, step: str) -> str | None:
+        """A hint came to a worker that takes nothing more: the step waits in line again, in this queue. None
+        when there is nothing to return."""
+        return self._store.run("return_hint", job_id, step) or None
 
-    def sweep(self, queue: str, limit: int = 1000) -> tuple[int, int]:
-        """Puts back lapsed leases and unclaimed hints; how many of each."""
+    def requeue(self, job_id: str, step: str, worker: str = "") -> Requeued:
+        """Takes the step from whoever has it, or from `worker` only; the claim it was held by is fenced."""
+        word, queue = self._store.run("requeue", job_id, step, worker)
+        return Requeued(RequeueOutcome(word), queue)
+
+    def pause(self, queues: Iterable[str]) -> None:
+        """No step of these is given out until `resume`; what was given out goes on. ALL_QUEUES is every one,
+        those to come as well."""
+        with self._store.guarded():
+            self._store.client.sadd(self._store.key("paused"), *queues)
+
+    def resume(self, queues: Iterable[str]) -> None:
+        with self._store.guarded():
+            self._store.client.srem(self._store.key("paused"), *queues)
+
+    def paused(self) -> frozenset[str]:
+        with self._store.guarded():
+            return frozenset(self._store.client.smembers(self._store.key("paused")))
+
+    def dispatch(self, queue: str, capacity: int, hint_s: float, most: int = MOST_HINTS) -> tuple[Hint, ...]:
+        """Due steps of `queue`, in fair order, up to what live workers can hold; to be sent at once."""
+        return tuple(hint for _, hint in self.dispatch_each({queue: capacity}, hint_s, most))
+
+    def dispatch_each(
+        self, capacities: Mapping[str, int], hint_s: float, most: int = MOST_HINTS
+    ) -> tuple[tuple[str, Hint], ...]:
+        """`dispatch` of several queues in one act; each hint with its queue. Of one queue `most` at a time:
+        Redis does nothing else meanwhile."""
+        rooms = [word for room in capacities.items() for word in room]
+        words: list[str] = self._store.run("dispatch", int(hint_s * 1000), most, *rooms)
+        return tuple(
+            (queue, Hint(*reference.split("/", 1)))
+            for queue, reference in zip(words[::2], words[1::2], strict=True)
+        )
+
+    def sweep(self, queue: str, limit: int = MOST_SWEPT) -> tuple[int, int]:
+        """Puts back lapsed leases and unclaimed hints, `limit` of both together at most; how many of each."""
         expired, resent = self._store.run("sweep", queue, limit)
         return int(expired), int(resent)
 

@@ -145,6 +145,9 @@ class Settings(BaseSettings):
         description="A worker that grew by more since it was ready hands its work back and starts anew; "
         "0 for no bound.",
     )
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        0, description="Port of a worker's metrics, bound to `ANANSE_HOST`; 0 for none. The API has its own."
+    )
     stop_grace_s: Annotated[float, Field(ge=1)] = Field(
         25, description="A stopping worker hands its work back within this."
     )

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from celery import Celery
 from kombu.exceptions import KombuError, OperationalError
 
-from shared.fleet import Fleet, capacity
+from shared.fleet import Fleet
 from shared.ledger import Hint, Ledger
 from shared.log import get_logger
 from shared.redis_store import RedisStore
@@ -131,11 +131,13 @@ class Dispatcher:
         self._hint_s = hint_s
 
     def dispatch(self, queues: Iterable[str] | None = None) -> int:
-        """Sends hints for due steps; how many."""
-        workers = self._fleet.live()
-        sent = 0
-        for queue in queues if queues is not None else self._ledger.queues():
-            for hint in self._ledger.dispatch(queue, capacity(workers, queue), self._hint_s):
-                self._tasks.send(queue, hint)
-                sent += 1
-        return sent
+        """Sends hints for due steps of `queues`, or of all that live workers serve; how many.
+
+        MOST_HINTS of a queue at most: nobody is to be held up for long by others' work.
+        """
+        slots = self._fleet.slots()
+        rooms = slots if queues is None else {queue: slots.get(queue, 0) for queue in queues}
+        hints = self._ledger.dispatch_each(rooms, self._hint_s) if rooms else ()
+        for queue, hint in hints:
+            self._tasks.send(queue, hint)
+        return len(hints)

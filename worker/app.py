@@ -3,15 +3,19 @@
 import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
 from celery import Celery, signals
+from celery.worker.consumer import Consumer
 
 from shared.blob_store import BlobStore
 from shared.devices import AUTO, CUDA
 from shared.endings import Endings
+from shared.errors import ServiceError
 from shared.fleet import Fleet
+from shared.job import Job, Status
 from shared.job_store import JobStore
 from shared.ledger import Ledger
 from shared.log import get_logger
@@ -28,7 +32,10 @@ from worker.engine.residence import Residence
 from worker.engine.values import Runner
 from worker.heartbeat import Heartbeat
 from worker.http_guard import GuardedSender
+from worker.intake import Intake
 from worker.leases import Leases
+from worker.metrics import Metrics, Page
+from worker.readings import Readings
 from worker.sweeper import Sweeper
 from worker.webhooks import key_of
 
@@ -52,6 +59,8 @@ class Worker:
     context: Context
     heartbeat: Heartbeat
     sweeper: Sweeper
+    intake: Intake
+    page: Page | None
 
     def start(self) -> None:
         self.heartbeat.start()
@@ -67,6 +76,8 @@ class Worker:
         self.context.leases.close()
         for engine, _ in self.context.engines.values():
             engine.close(self.context.settings.stop_grace_s)
+        if self.page:
+            self.page.close()
 
 
 def load_whisper(source: ModelSource, settings: Settings) -> Runner:
@@ -89,6 +100,8 @@ def load_whisper(source: ModelSource, settings: Settings) -> Runner:
 
 def build(settings: Settings, load: Load = load_whisper) -> Worker:
     """Loads the models, which takes a while. Raises ModelUnavailable when one cannot be had."""
+    metrics = Metrics()
+    page = metrics.serve(settings)
     name = f"{socket.gethostname()}-{os.getpid()}"
     engines = _engines(settings, load)
     store = RedisStore(connect(settings.redis_url, retries=_REDIS_RETRIES))
@@ -105,7 +118,7 @@ def build(settings: Settings, load: Load = load_whisper) -> Worker:
         blobs=blobs,
         jobs=jobs,
         ledger=ledger,
-        endings=Endings(ledger, outcomes, settings),
+        endings=Endings(ledger, outcomes, settings, _counted(metrics, jobs)),
         fleet=fleet,
         dispatcher=dispatcher,
         messages=Messages(store),
@@ -113,17 +126,23 @@ def build(settings: Settings, load: Load = load_whisper) -> Worker:
         engines=engines,
         sender=GuardedSender(allow=settings.webhook_allow, timeout_s=settings.webhook_timeout_s),
         webhook_secrets=_secrets(settings, store),
+        metrics=metrics,
     )
+    metrics.add(Readings(context))
     tasks.register(celery, context)
     rebuild = Rebuild(store, jobs, blobs, settings.idempotency_s)
-    return Worker(celery, context, Heartbeat(context), Sweeper(context, store, outcomes, rebuild))
+    intake = Intake()
+    heartbeat = Heartbeat(context, intake)
+    sweeper = Sweeper(context, store, outcomes, rebuild)
+    return Worker(celery, context, heartbeat, sweeper, intake, page)
 
 
 def run(worker: Worker) -> None:
     """Hands over to Celery until it is told to stop; SIGTERM hands unfinished windows back."""
 
     @signals.worker_ready.connect(weak=False)  # type: ignore[untyped-decorator]
-    def on_ready(**_: object) -> None:
+    def on_ready(sender: Consumer, **_: object) -> None:
+        worker.intake.attach(sender)
         worker.start()
         _log.info("worker_ready", models=list(worker.context.engines))
 
@@ -177,6 +196,15 @@ def _sources(settings: Settings) -> tuple[ModelSource, ...]:
     if not sources:
         raise SettingsError(f"ANANSE_MODELS places no model on {device}, where this worker is.")
     return sources
+
+
+def _counted(metrics: Metrics, jobs: JobStore) -> Callable[[Job, Status], None]:
+    def count(job: Job, status: Status) -> None:
+        # The job has ended; that its time cannot be had is no failure of anything.
+        with suppress(ServiceError):
+            metrics.job_ended(job, status, jobs.now())
+
+    return count
 
 
 def _secrets(settings: Settings, store: RedisStore) -> tuple[str, ...]:

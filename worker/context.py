@@ -1,7 +1,7 @@
 """What the steps of a job work with, put together once in `app.py`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shared.blob_store import BlobStore
 from shared.endings import Endings
@@ -15,6 +15,7 @@ from shared.task_queue import Dispatcher, Messages
 from worker.delivery import Sender
 from worker.engine.engine import Engine
 from worker.leases import Leases
+from worker.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Context:
     engines: Mapping[str, tuple[Engine, ModelCard]]
     sender: Sender
     webhook_secrets: tuple[str, ...]
+    metrics: Metrics = field(default_factory=Metrics)
 
     def engine(self, model: str) -> tuple[Engine, ModelCard]:
         """Raises NoWorker when another worker must do this part."""

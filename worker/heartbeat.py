@@ -1,5 +1,5 @@
-"""Tells the fleet that this worker lives and what it holds; and ends the process when its model hangs, when
-it no longer hears of work, or when it has grown too much."""
+"""Tells the fleet that this worker lives and what it holds, and hears whether it is to drain; and ends the
+process when its model hangs, when it no longer hears of work, or when it has grown too much."""
 
 import os
 import resource
@@ -7,14 +7,16 @@ import signal
 import socket
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from shared.devices import CPU
 from shared.errors import ServiceError
-from shared.fleet import BEAT_S, WorkerState
+from shared.fleet import BEAT_S, Orders, WorkerState
 from shared.log import get_logger
 from worker.context import Context
 from worker.engine.engine import Statistics
+from worker.intake import Intake
 
 EXIT_STUCK = 70
 EXIT_DEAF = 71
@@ -30,9 +32,11 @@ _log = get_logger()
 class Heartbeat:
     """A thread that beats every BEAT_S until closed."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, intake: Intake | None = None) -> None:
         self._context = context
+        self._intake = intake or Intake()
         self._hearing = Hearing(context.settings.deaf_s)
+        self._started_at = time.time()
         self._own_bytes_at_start = 0
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -40,7 +44,8 @@ class Heartbeat:
     def start(self) -> None:
         """The first beat comes at once, and with it the waiting work."""
         self._own_bytes_at_start = own_bytes(self._context)
-        self._beat()
+        self._forget_the_last_one()
+        self.beat()
         self._thread.start()
 
     def close(self) -> None:
@@ -53,21 +58,50 @@ class Heartbeat:
 
     def _run(self) -> None:
         while not self._stopped.wait(BEAT_S):
-            self._beat()
+            self.beat()
             self._end_if_stuck()
             self._end_if_deaf()
             self._end_if_lost()
             self._end_if_grown()
 
-    def _beat(self) -> None:
+    def beat(self) -> None:
+        """Never raises."""
         try:
-            self._context.fleet.beat(state(self._context))
-            self._context.dispatcher.dispatch()
+            orders = self._tell()
+            if orders.drains != self._context.leases.drained.is_set():
+                self._turn()
+                orders = self._tell()
+            if orders.looks:
+                self._context.dispatcher.dispatch()
         except ServiceError as error:
+            self._context.metrics.heartbeat_failed()
             _log.warning("heartbeat_failed", code=error.code)
         except Exception:
             # Without this thread the worker would be taken for dead.
             _log.exception("heartbeat_failed")
+
+    def _tell(self) -> Orders:
+        return self._context.fleet.beat(replace(state(self._context), started_at=self._started_at))
+
+    def _turn(self) -> None:
+        """From work to draining, or back."""
+        drained = self._context.leases.drained
+        if drained.is_set():
+            drained.clear()
+            self._intake.open()
+            _log.info("worker_undrained")
+        else:
+            self._intake.shut()
+            drained.set()
+            _log.info("worker_drained", held=self._context.leases.count)
+
+    def _forget_the_last_one(self) -> None:
+        """In a container that is started again a worker has the name of the one before, who may have been
+        told to drain."""
+        try:
+            self._context.fleet.undrain([self._context.name])
+        except ServiceError as error:
+            _log.warning("undrain_failed", code=error.code)
 
     def _end_if_stuck(self) -> None:
         """A model call cannot be interrupted from outside; the supervisor starts a new process."""
@@ -108,7 +142,7 @@ class Heartbeat:
         if any(engine.statistics().loading_for_s for engine, _ in context.engines.values()):
             return  # The file and what is made of it are in memory together for a while.
         most, grown = context.settings.memory_growth_bytes, own_bytes(context) - self._own_bytes_at_start
-        if most and grown > most and not self._is_draining:
+        if most and grown > most and not context.leases.draining.is_set():
             _log.warning("worker_grown", grown_bytes=grown)
             self._leave()
 
@@ -119,7 +153,7 @@ class Heartbeat:
 
     @property
     def _is_draining(self) -> bool:
-        return self._context.leases.draining.is_set()
+        return self._context.leases.is_draining
 
 
 class Hearing:
@@ -165,7 +199,8 @@ def state(context: Context) -> WorkerState:
         host=socket.gethostname(),
         pid=os.getpid(),
         busy=context.leases.count,
-        draining=context.leases.draining.is_set(),
+        draining=context.leases.is_draining,
+        rss_bytes=rss_bytes(),
         peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         rtfx={name: round(one.audio_s / one.busy_s, 1) for name, one in statistics.items() if one.busy_s},
         engine={name: _engine_numbers(one) for name, one in statistics.items()},

@@ -18,7 +18,7 @@ class HandBack(Exception):
 
 
 class Draining(HandBack):
-    """This worker is stopping."""
+    """This worker is stopping, or was told to take nothing more."""
 
 
 class Yielding(HandBack):
@@ -52,7 +52,11 @@ class Held:
 
 
 class Leases:
-    """Beats for every held claim, three times within a lease. `fetched` counts the messages that came."""
+    """Beats for every held claim, three times within a lease. `fetched` counts the messages that came,
+    `errors` the beats that Redis did not hear.
+
+    `draining` is for good: the worker stops. `drained` is until further notice, by an operator's word.
+    """
 
     def __init__(self, ledger: Ledger, lease_s: float) -> None:
         self._ledger = ledger
@@ -62,7 +66,9 @@ class Leases:
         self._loner: Held | None = None
         self._stopped = threading.Event()
         self.draining = threading.Event()
+        self.drained = threading.Event()
         self.fetched = 0
+        self.errors = 0
         self._thread = threading.Thread(target=self._beat_all, name="leases", daemon=True)
         self._thread.start()
 
@@ -98,9 +104,14 @@ class Leases:
         """Whether a step is alone here."""
         return self._loner is not None
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether nothing is claimed any more, and what is held goes back."""
+        return self.draining.is_set() or self.drained.is_set()
+
     def _look(self, held: Held) -> None:
         loner = self._loner
-        if self.draining.is_set():
+        if self.is_draining:
             raise Draining()
         if loner is not None and loner is not held and not held.is_delivery:
             raise Crowded()
@@ -128,6 +139,7 @@ class Leases:
             held.lose(error)
         except ServiceError as error:
             # Redis is away: the lease may lapse, and then the fence decides.
+            self.errors += 1
             _log.warning("beat_failed", job_id=held.claim.job_id, step=held.claim.step, code=error.code)
         except Exception:
             # This thread beats for every step of the worker: nothing may end it.

@@ -33,9 +33,11 @@ def deliver(held: Held, job: Job, context: Context) -> None:
         status = "delivered" if outcome.delivered else "failed"
         context.ledger.delivered(claim, delivery, status)
         context.endings.save(job.id)
+        context.metrics.webhook(status, outcome.duration_s)
         _log.info("webhook_" + status, status=outcome.status, attempt=attempt)
     else:
         context.ledger.redeliver(claim, delivery, delay_s)
+        context.metrics.webhook("put_off", outcome.duration_s)
         _log.info("webhook_put_off", status=outcome.status, error=outcome.error, delay_s=delay_s)
 
 

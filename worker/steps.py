@@ -1,5 +1,6 @@
 """The edge of every step: claim it, do its work, and translate whatever comes of it for the ledger."""
 
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
 
@@ -32,26 +33,40 @@ _log = get_logger()
 def perform(job_id: str, step: str, context: Context) -> None:
     """Does one step if it is still to be done. Never raises: what goes wrong is in the ledger and the log."""
     context.leases.fetched += 1
-    if context.leases.draining.is_set():
-        return
-    if not step.startswith("deliver"):
+    if not step.startswith("deliver") and not context.leases.is_draining:
         context.leases.wait_for_company()
     try:
+        if context.leases.is_draining:
+            _hand_on(job_id, step, context)
+            return
         claim = context.ledger.claim(job_id, step, context.name, _most_claims(step, context))
         if not claim.is_held:
+            context.metrics.step(step, "not_claimed", claim.outcome)
             _log.info("step_not_claimed", outcome=claim.outcome)
             return
+        context.metrics.claimed(claim)
         _log.info("step_claimed", attempt=claim.attempt)
         with context.leases.hold(claim) as held:
             _do(held, context)
-        context.dispatcher.dispatch()
+        # What ended made room in a queue of this worker's, or offered the next step to one.
+        context.dispatcher.dispatch(context.slots)
     except DependencyError as error:
         # Not even the handing back went through: the lease lapses and the sweeper sees to it.
+        context.metrics.step(step, "left", error.code)
         _log.warning("step_left_to_sweeper", code=error.code)
     except Fenced as error:
+        context.metrics.step(step, "fenced", error.reason)
         _log.info("step_fenced", reason=error.reason)
     except Exception:
+        context.metrics.step(step, "left", Internal.code)
         _log.exception("step_left_to_sweeper")
+
+
+def _hand_on(job_id: str, step: str, context: Context) -> None:
+    """This worker had asked for a message before it was to take none: another is told at once."""
+    queue = context.ledger.return_hint(job_id, step)
+    if queue is not None:
+        context.dispatcher.dispatch([queue])
 
 
 def _do(held: Held, context: Context) -> None:
@@ -64,12 +79,16 @@ def _do(held: Held, context: Context) -> None:
         if claim.claims > _SUSPECT_CLAIMS and not held.is_delivery:
             # It may be what workers die of: nobody else is to be around, and counted, when it happens again.
             context.leases.be_alone(held)
+        began = time.monotonic()
         WORK[claim.step.split("-", 1)[0]](held, job, context)
+        context.metrics.done(claim.step, time.monotonic() - began)
         _log.info("step_done")
     except NotFound:
+        context.metrics.step(claim.step, "dropped", NotFound.code)
         _log.info("job_deleted")
     except (HandBack, CancelledError) as reason:
         context.ledger.release(claim)
+        context.metrics.step(claim.step, "handed_back", type(reason).__name__.lower())
         _log.info("step_handed_back", reason=type(reason).__name__)
     except JobError as error:
         _fail_or_try_again(claim, job, error, context)
@@ -77,6 +96,7 @@ def _do(held: Held, context: Context) -> None:
         _fail_or_try_again(claim, job, MediaMissing(), context)
     except DependencyError as error:
         context.ledger.release(claim, error.retry_after_s or _DEPENDENCY_S)
+        context.metrics.step(claim.step, "put_off", error.code)
         _log.warning("step_put_off", code=error.code)
     except Fenced:
         raise
@@ -89,8 +109,10 @@ def _fail_or_try_again(claim: Claim, job: Job, error: JobError, context: Context
     if claim.step.startswith("deliver"):
         # The job has ended as it has; only its receiver waits, and ever more patiently.
         context.ledger.try_again(claim, min(_AGAIN_S * 2**claim.claims, _LONGEST_S))
+        context.metrics.step(claim.step, "tried_again", error.code)
     elif claim.failures + 1 < error.tries:
         context.ledger.try_again(claim, _AGAIN_S)
+        context.metrics.step(claim.step, "tried_again", error.code)
         _log.warning("step_tried_again", code=error.code, failures=claim.failures + 1)
     else:
         _fail(claim, job, error, context)
@@ -99,6 +121,7 @@ def _fail_or_try_again(claim: Claim, job: Job, error: JobError, context: Context
 def _fail(claim: Claim, job: Job, error: JobError, context: Context) -> None:
     failure = Failure(error.code, error.detail, error.retryable)
     context.endings.end(claim, job, Status.FAILED, {}, failure)
+    context.metrics.step(claim.step, "failed", error.code)
     _log.warning("job_failed", code=error.code)
 
 

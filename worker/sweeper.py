@@ -6,12 +6,13 @@ A thread in every worker; a lock in Redis lets one of them do it at a time. Doin
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from shared import job_files
 from shared.blob_store import BlobMissing
 from shared.errors import DeadlineExceeded, NotFound, ServiceError
 from shared.job import Failure, Job, Status
+from shared.ledger import MOST_HINTS, MOST_SWEPT
 from shared.log import get_logger
 from shared.outcomes import Outcomes
 from shared.rebuild import Rebuild
@@ -23,6 +24,9 @@ INCOMING_S = 3_600.0
 
 _ORPHANS_EVERY_S = 600.0
 _SHORTEST_LOCK_MS = 1000
+_MOST = 100
+_CHORE_S = 1.0
+"""A chore that has so much to do goes on for so long, and leaves the rest to the next look."""
 
 _log = get_logger()
 
@@ -42,7 +46,6 @@ class Sweeper:
         self._rebuild = rebuild
         self._pause_s = context.settings.sweep_s
         self._tombstone_s = context.settings.tombstone_s
-        self._orphans_at = 0.0
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
 
@@ -56,7 +59,7 @@ class Sweeper:
     def sweep(self) -> None:
         """One look. Steps come first and need Redis only: whatever is wrong with the rest, they go on."""
         self.put_back()
-        self._dispatcher.dispatch()
+        _go_on(lambda: self._dispatcher.dispatch() >= MOST_HINTS)
         for chore in (
             self._rebuild.look,
             self._outcomes.save_all,
@@ -71,43 +74,64 @@ class Sweeper:
 
     def put_back(self) -> None:
         for queue in self._ledger.queues():
-            expired, resent = self._ledger.sweep(queue)
-            if expired or resent:
-                _log.info("steps_put_back", queue=queue, leases_expired=expired, hints_resent=resent)
+            self._put_back(queue)
 
-    def end_late(self) -> None:
+    def end_late(self, at_once: int = _MOST) -> None:
         """Fails the jobs that are past their deadline, whatever they are at."""
-        failure = Failure(DeadlineExceeded.code, DeadlineExceeded.title, DeadlineExceeded.retryable)
-        for job in self._found(self._jobs.past_deadline()):
-            if self._endings.close(job, Status.FAILED, failure):
-                _log.warning("job_failed", job_id=job.id, code=failure.code)
+        _go_on(lambda: self._end_some(at_once) == at_once)
 
-    def expire(self) -> None:
+    def expire(self, at_once: int = _MOST) -> None:
         """First the bytes, then the mark; a tombstone that is old itself goes altogether."""
-        for job in self._found(self._jobs.due_for_expiry()):
-            if job.status is not Status.EXPIRED and self._is_kept(job):
-                self._blobs.remove(job_files.media(job.id))
-                self._jobs.put_off_expiry(job)
-                continue
-            self._blobs.remove(job_files.folder(job.id))
-            if job.status is Status.EXPIRED:
-                self._jobs.forget(job.id)
-            else:
-                self._jobs.expire(job.id, self._tombstone_s)
-            _log.info("job_expired", job_id=job.id)
+        _go_on(lambda: self._expire_some(at_once) == at_once)
 
     def see_to_orphans(self) -> None:
         """Now and then: folders without a record become jobs again or go, and so do uploads that were given
-        up."""
-        if time.monotonic() < self._orphans_at:
-            return
-        self._orphans_at = time.monotonic() + _ORPHANS_EVERY_S
-        for job_id in self._blobs.folders("jobs"):
-            if self._is_orphan(job_id) and not self._rebuild.restore(job_id):
+        up. To look at all folders may take longer than the lock lasts; no second one is to begin with it."""
+        with self._store.guarded():
+            every_ms = int(_ORPHANS_EVERY_S * 1000)
+            if not self._store.client.set(self._store.key("orphans"), self._name, nx=True, px=every_ms):
+                return
+        for job_id in self._jobs.without_record(self._blobs.folders("jobs")):
+            if self._is_old(job_id) and not self._rebuild.restore(job_id):
                 self._blobs.remove(job_files.folder(job_id))
                 _log.info("orphan_removed", job_id=job_id)
         if self._blobs.is_local:
             self._remove_old_uploads()
+
+    def _put_back(self, queue: str) -> None:
+        _go_on(lambda: self._put_some_back(queue) >= MOST_SWEPT)
+
+    def _put_some_back(self, queue: str) -> int:
+        expired, resent = self._ledger.sweep(queue)
+        if expired or resent:
+            _log.info("steps_put_back", queue=queue, leases_expired=expired, hints_resent=resent)
+        return expired + resent
+
+    def _end_some(self, limit: int) -> int:
+        failure = Failure(DeadlineExceeded.code, DeadlineExceeded.title, DeadlineExceeded.retryable)
+        late = self._jobs.past_deadline(limit)
+        for job in self._found(late):
+            if self._endings.close(job, Status.FAILED, failure):
+                _log.warning("job_failed", job_id=job.id, code=failure.code)
+        return len(late)
+
+    def _expire_some(self, limit: int) -> int:
+        due = self._jobs.due_for_expiry(limit)
+        for job in self._found(due):
+            self._expire(job)
+        return len(due)
+
+    def _expire(self, job: Job) -> None:
+        if job.status is not Status.EXPIRED and self._is_kept(job):
+            self._blobs.remove(job_files.media(job.id))
+            self._jobs.put_off_expiry(job)
+            return
+        self._blobs.remove(job_files.folder(job.id))
+        if job.status is Status.EXPIRED:
+            self._jobs.forget(job.id)
+        else:
+            self._jobs.expire(job.id, self._tombstone_s)
+        _log.info("job_expired", job_id=job.id)
 
     def _found(self, job_ids: Iterable[str]) -> Iterator[Job]:
         for job_id in job_ids:
@@ -119,13 +143,6 @@ class Sweeper:
     def _is_kept(self, job: Job) -> bool:
         """Whether the result outlives the recording, whose time has come."""
         return job.expires_at is not None and job.expires_at.timestamp() * 1000 > self._jobs.now_ms()
-
-    def _is_orphan(self, job_id: str) -> bool:
-        try:
-            self._jobs.get(job_id)
-        except NotFound:
-            return self._is_old(job_id)
-        return False
 
     def _is_old(self, job_id: str) -> bool:
         try:
@@ -148,11 +165,17 @@ class Sweeper:
             try:
                 if self._is_mine():
                     self.sweep()
+                    self._tell()
             except ServiceError as error:
                 _log.warning("sweep_failed", code=error.code)
             except Exception:
                 # Whatever it was, lapsed leases must still be looked for.
                 _log.exception("sweep_failed")
+
+    def _tell(self) -> None:
+        """When somebody last swept: were there nobody left to, no other sign would tell."""
+        with self._store.guarded():
+            self._store.client.set(self._store.key("swept_at"), self._jobs.now_ms())
 
     def _is_mine(self) -> bool:
         """The lock outlives two looks; whoever holds it goes on."""
@@ -165,3 +188,10 @@ class Sweeper:
                 return False
             self._store.client.pexpire(lock, lapses_ms)
             return True
+
+
+def _go_on(some: Callable[[], bool]) -> None:
+    """Does `some` again while it says that there may be more."""
+    until = time.monotonic() + _CHORE_S
+    while some() and time.monotonic() < until:
+        pass

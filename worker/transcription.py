@@ -30,6 +30,7 @@ from worker.engine.vad import detector_for
 from worker.engine.values import DecodingOptions, Hypothesis, Window
 from worker.engine.windows import Cut, cut_windows
 from worker.leases import Held, Yielding
+from worker.metrics import Timed
 
 _LOOK_S = 0.5
 _VOTERS = 3
@@ -46,14 +47,17 @@ def prepare(held: Held, job: Job, context: Context) -> None:
         _recording(job, context) as path,
         decode(path, _limits(context), start_s=job.options.start_s, end_s=job.options.end_s) as decoding,
     ):
+        probed_s = decoding.waited_s
         context.ledger.note(held.claim, {"media": _media(job, decoding, decoding.probe.duration_s)})
         detector = detector_for(job.options.vad.enabled, _detector_options(job.options))
-        cuts = cut_windows(decoding.blocks(), detector, card.abilities.window_s)
+        cuts = Timed(cut_windows(decoding.blocks(), detector, card.abilities.window_s))
         offered = 0
         for part in parts.group(cuts, context.settings.part_s):
             held.check()
             _offer(offered, part, held, job, context)
             offered += 1
+        context.metrics.stage("decode", decoding.waited_s)
+        context.metrics.stage("detect", cuts.seconds - (decoding.waited_s - probed_s))
         context.ledger.prepared(
             held.claim,
             offered,
@@ -102,10 +106,12 @@ def finish(held: Held, job: Job, context: Context) -> None:
 @contextmanager
 def _recording(job: Job, context: Context) -> Iterator[Path]:
     """The recording as it was accepted. Raises CorruptAudio when its bytes have changed since."""
+    began = time.monotonic()
     with context.blobs.local(job_files.media(job.id)) as path:
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != job.media.sha256:
                 raise CorruptAudio("The stored recording is not what was sent.")
+        context.metrics.stage("fetch", time.monotonic() - began)
         yield path
 
 

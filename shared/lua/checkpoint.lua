@@ -9,6 +9,7 @@ local function should_yield()
   local record = redis.call('HMGET', key('job', id), 'parts_done', 'tenant')
   if part_number(step) <= tonumber(record[1] or 0) then return false end
   local queue = redis.call('HGET', key('step', id, step), 'queue')
+  if is_paused(queue) then return false end
   local next_tenant = redis.call('ZRANGE', key('lines', queue), 0, 0)[1]
   if not next_tenant then return false end
   local head = redis.call('ZRANGE', key('waiting', queue, next_tenant), 0, 0)[1]

@@ -4,7 +4,7 @@ local id, step, worker, lease_ms, most = unpack(ARGV)
 local step_key, job_key = key('step', id, step), key('job', id)
 local record = redis.call('HMGET', job_key, 'status', 'schema', 'attempt')
 local status = record[1]
-local held = redis.call('HMGET', step_key, 'state', 'lapses', 'body', 'queue')
+local held = redis.call('HMGET', step_key, 'state', 'lapses', 'body', 'queue', 'since')
 if not status or not held[1] then return {'gone'} end
 if tonumber(record[2] or 1) > SCHEMA then return {'newer'} end
 if terminal(status) and not is_delivery(step) then
@@ -17,6 +17,8 @@ if held[1] == 'leased' and now() < tonumber(held[2]) then return {'taken'} end
 local attempt = redis.call('HINCRBY', step_key, 'attempt', 1)
 local claims = redis.call('HINCRBY', step_key, 'claims', 1)
 redis.call('HSET', step_key, 'state', 'leased', 'worker', worker)
+redis.call('HDEL', step_key, 'since')
+local waited_ms = now() - tonumber(held[5] or now())
 set_out(id, step, held[4], now())
 renew(id, step, lease_ms)
 if status == 'queued' then
@@ -28,5 +30,5 @@ elseif claims > tonumber(record[3]) and not terminal(status) then
   redis.call('HSET', job_key, 'attempt', claims)
 end
 local failures = redis.call('HGET', step_key, 'failures') or 0
-if tonumber(most) > 0 and claims > tonumber(most) then return {'exhausted', attempt, claims, held[3], failures} end
-return {'claimed', attempt, claims, held[3], failures}
+local is_exhausted = tonumber(most) > 0 and claims > tonumber(most)
+return {is_exhausted and 'exhausted' or 'claimed', attempt, claims, held[3], failures, waited_ms}

@@ -23,6 +23,7 @@ if webhook ~= '' then
   redis.call('HSET', key('job', id), 'webhook_status', 'pending')
   offer(id, 'deliver-0', 'deliver', webhook, 0)
 end
+count_end(id, status, fields)
 unsaved(id)
 emit(id, 'state', cjson.encode({status = status}))
 -- Whoever follows has read to the end by then; the transcript tells the rest.

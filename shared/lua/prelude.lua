@@ -105,6 +105,9 @@ local function line_up(id, step, queue)
   open_line(queue, tenant)
   redis.call('ZADD', key('waiting', queue, tenant), place(id, step), ref(id, step))
   redis.call('HINCRBY', key('waits', queue), tenant, left_ms(id, step))
+  redis.call('HINCRBY', prefix .. 'lengths', queue, 1)
+  -- A hint that was lost is no new beginning.
+  redis.call('HSETNX', key('step', id, step), 'since', now())
 end
 
 -- Takes the step out of its line, if it stands there.
@@ -112,6 +115,7 @@ local function leave_line(id, step, queue)
   local tenant = redis.call('HGET', key('job', id), 'tenant')
   if redis.call('ZREM', key('waiting', queue, tenant), ref(id, step)) == 0 then return false end
   redis.call('HINCRBY', key('waits', queue), tenant, -left_ms(id, step))
+  redis.call('HINCRBY', prefix .. 'lengths', queue, -1)
   return true
 end
 
@@ -144,6 +148,12 @@ local function come_back_to_line(id, step, queue, delay_ms)
   else
     line_up(id, step, queue)
   end
+end
+
+-- By an operator's word nothing more is given out, of this queue or of all.
+local function is_paused(queue)
+  local paused = prefix .. 'paused'
+  return redis.call('SISMEMBER', paused, queue) == 1 or redis.call('SISMEMBER', paused, '*') == 1
 end
 
 -- Takes the step out of its queue for good.
@@ -203,7 +213,7 @@ local function begin_owed(id)
   local record = redis.call('HMGET', key('job', id), 'fresh_ms', 'model_name')
   if not record[1] then return end
   redis.call('HDEL', key('job', id), 'fresh_ms')
-  redis.call('HINCRBY', prefix .. 'fresh', record[2] or '', -tonumber(record[1]))
+  redis.call('HINCRBY', prefix .. 'fresh', record[2] or '', 0 - tonumber(record[1]))
 end
 
 local function settle_owed(id)
@@ -226,7 +236,48 @@ local function set_fields(id, json)
   end
 end
 
+-- How many jobs have ended, and how; for those who look on.
+local function count_end(id, status, fields)
+  local failure = cjson.decode(fields).failure
+  local code = failure and cjson.decode(failure).code or ''
+  local model = redis.call('HGET', key('job', id), 'model_name') or ''
+  redis.call('HINCRBY', prefix .. 'ended', table.concat({status, code, model}, '|'), 1)
+end
+
 -- Whatever else is known of an ended job is to be written beside its recording: see `saved`.
 local function unsaved(id)
   redis.call('ZADD', prefix .. 'unsaved', now(), id)
+end
+
+-- The fleet: when each worker falls silent is in `fleet`, the slots it is counted with in `counted`, their sums by queue
+-- in `slots`: what a dispatch needs to know of a thousand workers is one small hash.
+
+-- Tells whether anything changed.
+local function count_slots(name, slots)
+  local before = redis.call('HGET', prefix .. 'counted', name) or '{}'
+  if before == slots then return false end
+  local function count(text, sign)
+    for queue, amount in pairs(cjson.decode(text)) do
+      if redis.call('HINCRBY', prefix .. 'slots', queue, sign * amount) == 0 then
+        redis.call('HDEL', prefix .. 'slots', queue)
+      end
+    end
+  end
+  count(before, -1)
+  count(slots, 1)
+  redis.call('HSET', prefix .. 'counted', name, slots)
+  return true
+end
+
+local function forget_worker(name)
+  count_slots(name, '{}')
+  redis.call('HDEL', prefix .. 'counted', name)
+  redis.call('ZREM', prefix .. 'fleet', name)
+  redis.call('DEL', key('worker', name))
+end
+
+local function forget_silent()
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'fleet', '-inf', now(), 'LIMIT', 0, 1000)) do
+    forget_worker(name)
+  end
 end

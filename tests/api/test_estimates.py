@@ -71,6 +71,7 @@ def test_speed_is_that_of_live_workers_and_known_before_they_have_worked(store: 
     assert speeds.of("m") is None
 
     fleet.beat(WorkerState("w-1", (card("m"),), {}, draining=True, rtfx={"m": 99.0}))
+    assert speeds.of("m") is None
     fleet.beat(WorkerState("w-2", (card("m"),), {}, rtfx={"m": 20.0}))
     fleet.beat(WorkerState("w-3", (card("m"),), {}))
     assert speeds.of("m") is None

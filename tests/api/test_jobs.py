@@ -205,6 +205,7 @@ class TestRetry:
         submit: Submit,
         worker: WorkerHand,
         recording: bytes,
+        parts: Parts,
         end: str,
     ) -> None:
         old = submit(tag="night")
@@ -216,6 +217,7 @@ class TestRetry:
         assert answer.status_code == 202
         assert answer.headers["Location"] == new["links"]["self"]
         assert (new["retry_of"], new["status"], new["options"]) == (old["id"], "queued", old["options"])
+        assert parts.jobs.owed_s() > 0
         assert client.delete(old["links"]["self"]).status_code == 204
         assert client.get(new["links"]["audio"]).data == recording
 

@@ -98,5 +98,5 @@ def test_health_is_of_the_default_model(client: FlaskClient, worker: WorkerHand)
     assert (before.status_code, before.json["status"]) == (503, "unhealthy")
     assert (after.status_code, after.json) == (
         200,
-        {"status": "healthy", "model": "synthetic-en", "device": "cpu"},
+        {"status": "healthy", "model": "synthetic-en", "device": "cpu", "torch_version": "2.13.0"},
     )

@@ -78,7 +78,10 @@ def test_every_worker_is_told_its_own() -> None:
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two workers need two cores")
 def test_workers_of_a_crew_have_names_of_their_own() -> None:
-    assert [one.name for one in crew(Settings(devices="cpu,cpu"), {})] == ["worker-0", "worker-1"]
+    workers = crew(Settings(devices="cpu,cpu", metrics_port=9464), {})
+
+    assert [one.name for one in workers] == ["worker-0", "worker-1"]
+    assert [one.environment["ANANSE_METRICS_PORT"] for one in workers] == ["9464", "9465"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The laws of the ledger, whatever the order of events: played by Hypothesis on a real Redis."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import pytest
@@ -18,7 +19,7 @@ from hypothesis.stateful import (
 from shared.errors import StoreUnavailable
 from shared.job import TRANSITIONS, Delivery, Options, Status
 from shared.job_store import JobStore, NewJob
-from shared.ledger import Claim, ClaimOutcome, Fenced, Ledger, part_step
+from shared.ledger import ALL_QUEUES, Claim, ClaimOutcome, Fenced, Hint, Ledger, RequeueOutcome, part_step
 from shared.redis_store import RedisStore
 from shared.transcript import WindowResult
 from tests.support.jobs import NOW, lapse_hint, lapse_lease, media
@@ -34,6 +35,7 @@ QUEUES = ("prepare", "deliver", f"transcribe.{MODEL}")
 PARTS = st.integers(0, 2)
 RARELY = st.integers(0, 5)
 """What ends a job happens when this is 0: else every story would be short."""
+OPERATORS = ("requeue", "requeue", "return a hint", "pause")
 
 
 @dataclass
@@ -66,6 +68,7 @@ class LedgerLaws(RuleBasedStateMachine):
         self.ledger = Ledger(self.store, lease_s=60)
         self.records = JobStore(self.store)
         self.known: dict[str, Known] = {}
+        self.paused: set[str] = set()
 
     @precondition(lambda self: sum(not known.status.is_terminal for known in self.known.values()) < 2)
     @rule(target=jobs, webhook=st.booleans())
@@ -200,9 +203,9 @@ class LedgerLaws(RuleBasedStateMachine):
         if won:
             self.end_known(known, Status.CANCELED)
 
-    @rule(claim=claims)
-    def release(self, claim: Claim) -> None:
-        if self.expect_fence(claim, lambda: self.ledger.release(claim)):
+    @rule(claim=claims, delay_s=st.sampled_from([0.0, 0.0, 3600.0]))
+    def release(self, claim: Claim, delay_s: float) -> None:
+        if self.expect_fence(claim, lambda: self.ledger.release(claim, delay_s)):
             del self.known[claim.job_id].holders[claim.step]
 
     @rule(claim=claims, arrived=st.booleans())
@@ -231,17 +234,68 @@ class LedgerLaws(RuleBasedStateMachine):
             self.sweep()
             del self.known[claim.job_id].holders[claim.step]
 
+    @rule(job_id=jobs, data=st.data(), act=st.sampled_from(OPERATORS))
+    def by_hand(self, job_id: str, data: st.DataObject, act: str) -> None:
+        """One rule for all that an operator does, so that stories are still about work."""
+        step = data.draw(st.sampled_from(sorted(self.known[job_id].steps | {"part-0", "deliver-0"})))
+        if act == "pause":
+            self.pause_or_resume(data.draw(st.sampled_from((*QUEUES, ALL_QUEUES))))
+        elif act == "return a hint":
+            self.return_hint(job_id, step)
+        else:
+            self.requeue(job_id, step, data.draw(st.sampled_from(["", "worker", "another"])))
+
+    def requeue(self, job_id: str, step: str, worker: str) -> None:
+        """A step is taken back, from whoever holds it or from one worker only; from then on the holder is
+        refused."""
+        known = self.known[job_id]
+        outcome = self.ledger.requeue(job_id, step, worker).outcome
+        if step not in known.steps:
+            assert outcome is RequeueOutcome.GONE
+        elif known.status.is_terminal and not step.startswith("deliver"):
+            assert outcome is RequeueOutcome.ENDED
+        elif step in known.done:
+            assert outcome is RequeueOutcome.DONE
+        elif worker == "another" or (worker and step not in known.holders):
+            assert outcome is RequeueOutcome.OTHER
+        elif step in known.holders:
+            assert outcome is RequeueOutcome.REQUEUED
+            del known.holders[step]
+        else:
+            assert outcome in (RequeueOutcome.REQUEUED, RequeueOutcome.WAITING)
+
+    def return_hint(self, job_id: str, step: str) -> None:
+        """A worker that drains was sent it, or a late double of it."""
+        known = self.known[job_id]
+        if self.ledger.return_hint(job_id, step) is not None:
+            assert step in known.steps - known.done - known.holders.keys()
+
+    def pause_or_resume(self, queue: str) -> None:
+        if self.paused:
+            self.ledger.resume(self.paused)
+            self.paused.clear()
+        else:
+            self.ledger.pause([queue])
+            self.paused.add(queue)
+        assert self.ledger.paused() == self.paused
+
     @rule()
     def dispatch_and_lose_the_hints(self) -> None:
-        for queue in QUEUES:
-            for hint in self.ledger.dispatch(queue, 100, hint_s=60):
-                lapse_hint(self.store, queue, hint)
+        for hint, queue in self.given_out():
+            lapse_hint(self.store, queue, hint)
         self.sweep()
 
     @rule()
     def dispatch(self) -> None:
+        self.given_out()
+
+    def given_out(self) -> list[tuple[Hint, str]]:
+        given = []
         for queue in QUEUES:
-            self.ledger.dispatch(queue, 100, hint_s=60)
+            hints = self.ledger.dispatch(queue, 100, hint_s=60)
+            assert not (hints and self.paused & {queue, ALL_QUEUES})
+            given += [(hint, queue) for hint in hints]
+        return given
 
     @invariant()
     def states_are_the_promised_ones(self) -> None:
@@ -277,8 +331,21 @@ class LedgerLaws(RuleBasedStateMachine):
             in_line = set(self.store.client.zrange(self.store.key("lines", queue), 0, -1))
             assert in_line == {tenant for tenant, length in lengths.items() if length}
             waits = self.store.client.hgetall(self.store.key("waits", queue))
-            assert set(waits) == in_line
-            assert all(int(waits[tenant]) >= lengths[tenant] * 1000 for tenant in in_line)
+            assert {tenant: int(ms) for tenant, ms in waits.items()} == {
+                tenant: sum(map(self.left_ms, self.store.client.zrange(line, 0, -1)))
+                for tenant, line in zip(TENANTS, self.lines(queue), strict=True)
+                if tenant in in_line
+            }
+            counted = int(self.store.client.hget(self.store.key("lengths"), queue) or 0)
+            assert counted == sum(lengths.values())
+
+    @invariant()
+    def every_end_is_counted_once(self) -> None:
+        counts: Counter[str] = Counter()
+        for outcome, count in self.store.client.hgetall(self.store.key("ended")).items():
+            counts[outcome.split("|")[0]] += int(count)
+        ended = [known.status for known in self.known.values() if known.status.is_terminal]
+        assert counts == Counter(map(str, ended))
 
     @invariant()
     def what_is_owed_is_what_open_jobs_owe(self) -> None:
@@ -288,6 +355,11 @@ class LedgerLaws(RuleBasedStateMachine):
             assert not known.status.is_terminal or int(ms) == 0
         fresh = sum(AUDIO_S for known in self.known.values() if known.status is Status.QUEUED)
         assert int(self.store.client.hget(self.store.key("fresh"), MODEL) or 0) == fresh * 1000
+
+    def left_ms(self, reference: str) -> int:
+        step = self.store.key("step", *reference.split("/", 1))
+        audio_ms, done_ms = self.store.client.hmget(step, "audio_ms", "done_ms")
+        return max(1000, int(audio_ms or 0) - int(done_ms or 0))
 
     def lines(self, queue: str) -> list[str]:
         return [self.store.key("waiting", queue, tenant) for tenant in TENANTS]

@@ -45,6 +45,41 @@ MUTANTS = {
         "come_back_to_line(id, step, redis.call('HGET', key('step', id, step), 'queue'), delay_ms)",
         "come_back(id, step, redis.call('HGET', key('step', id, step), 'queue'))",
     ),
+    "a step taken back by hand stays out of line": (
+        "requeue",
+        "come_back_to_line(id, step, queue, 0)",
+        "come_back(id, step, queue)",
+    ),
+    "a step that stands in line is put there twice": (
+        "requeue",
+        "if redis.call('ZSCORE', key('waiting', queue, record[3]), ref(id, step)) then "
+        "return {'waiting', queue} end",
+        "",
+    ),
+    "a step that was put off is in line as well": (
+        "requeue",
+        "redis.call('ZREM', key('later', queue), ref(id, step))",
+        "",
+    ),
+    "a done step is taken back": ("requeue", "if held[1] == 'done' then return {'done', queue} end", ""),
+    "a step of an ended job is taken back": (
+        "requeue",
+        "if terminal(record[1]) and not is_delivery(step) then return {'ended', queue} end\n"
+        "if held[1] == 'done' then return {'done', queue} end",
+        "",
+    ),
+    "a step is taken from another worker than was named": (
+        "requeue",
+        "(held[1] ~= 'leased' or held[3] ~= worker)",
+        "held[1] ~= 'leased'",
+    ),
+    "a held step is returned like a hint": ("return_hint", "held[1] ~= 'waiting' or ", ""),
+    "a hint is returned twice": (
+        "return_hint",
+        "or not redis.call('ZSCORE', key('busy', held[2]), ref(id, step)) ",
+        "",
+    ),
+    "a paused queue gives out": ("dispatch", "if is_paused(queue) then return {} end", ""),
     "a done step is claimed again": ("claim", "if held[1] == 'done' then return {'done'} end", ""),
     "a window counts twice": (
         "checkpoint",
@@ -62,6 +97,12 @@ MUTANTS = {
         "redis.call('ZREM', key('lines', queue), tenant)",
         "",
     ),
+    "who leaves the line is still counted": (
+        "prelude",
+        "redis.call('HINCRBY', prefix .. 'lengths', queue, -1)",
+        "",
+    ),
+    "an end is not counted": ("end", "count_end(id, status, fields)", ""),
     "what an ended job owed is owed for ever": ("end", "settle_owed(id)", ""),
 }
 

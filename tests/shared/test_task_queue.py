@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from shared.fleet import Fleet, WorkerState
-from shared.ledger import PREPARE, PREPARE_QUEUE, Hint, Ledger
+from shared.ledger import MOST_HINTS, PREPARE, PREPARE_QUEUE, Hint, Ledger
 from shared.models import queue_of
 from shared.redis_store import RedisStore, connect
 from shared.task_queue import CeleryQueue, Dispatcher, broker_url, make_celery, task_name
@@ -139,3 +139,27 @@ def test_every_queue_has_slots_of_its_own_and_only_those_asked_for_are_looked_at
     assert tasks.sent == [(queue_of("m"), Hint("job_1", "part-0"))]
     assert dispatcher.dispatch() == 1
     assert tasks.sent[1:] == [(PREPARE_QUEUE, Hint("job_2", PREPARE))]
+
+
+@pytest.mark.redis
+def test_a_dispatch_takes_a_bounded_number_of_steps_and_the_next_one_goes_on(store: RedisStore) -> None:
+    fleet, tasks = Fleet(store), RecordingQueue()
+    dispatcher = Dispatcher(Ledger(store), fleet, tasks)
+    waiting = MOST_HINTS + 5
+    for number in range(waiting):
+        submit(store, f"job_{number:03}")
+    fleet.beat(WorkerState("w-1", (), {PREPARE_QUEUE: 2 * waiting}))
+
+    assert [dispatcher.dispatch() for _ in range(3)] == [MOST_HINTS, 5, 0]
+    assert [hint.job_id for _, hint in tasks.sent] == [f"job_{number:03}" for number in range(waiting)]
+
+
+@pytest.mark.redis
+def test_workers_that_are_gone_draw_nothing(store: RedisStore) -> None:
+    fleet, tasks = Fleet(store), RecordingQueue()
+    dispatcher = Dispatcher(Ledger(store), fleet, tasks)
+    submit(store)
+    fleet.beat(WorkerState("w-1", (), {PREPARE_QUEUE: 1}))
+    store.client.zadd(store.key("fleet"), {"w-1": 1})
+
+    assert dispatcher.dispatch([PREPARE_QUEUE]) == 0

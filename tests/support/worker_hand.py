@@ -32,7 +32,10 @@ class WorkerHand:
     def come_up(self, languages: tuple[str, ...] = ("en",), *, word_timestamps: bool = False) -> None:
         """Is known as live, with a model of these abilities."""
         abilities = Abilities(languages, ("transcribe",), True, word_timestamps, False, False)
-        card = ModelCard(self._model, "models/synthetic-en", "r1", "cpu", "float32", 1_000_000, abilities)
+        details = {"torch": "2.13.0"}
+        card = ModelCard(
+            self._model, "models/synthetic-en", "r1", "cpu", "float32", 1_000_000, abilities, details
+        )
         slots = {"prepare": 2, queue_of(self._model): 4, "deliver": 1}
         self._fleet.beat(WorkerState(WORKER, (card,), slots, rtfx={self._model: 12.5}))
 

@@ -76,6 +76,49 @@ def test_the_first_beat_comes_at_once_and_draws_the_waiting_work(context: Contex
     assert context.fleet.live() == ()
 
 
+def test_a_worker_that_is_not_asked_to_look_for_work_does_not(context: Context, store: RedisStore) -> None:
+    heartbeat = Heartbeat(context)
+    heartbeat.start()
+    submit(store)
+    store.client.set(store.key("looked"), "another", px=60_000)
+
+    heartbeat.beat()
+    assert store.client.zcard(store.key("busy", "prepare")) == 0
+
+    store.client.delete(store.key("looked"))
+    heartbeat.beat()
+    assert store.client.zcard(store.key("busy", "prepare")) == 1
+    heartbeat.close()
+
+
+def test_a_worker_drains_when_it_is_told_to_and_says_so_at_once(context: Context) -> None:
+    heartbeat = Heartbeat(context)
+    context.fleet.drain([context.name])
+
+    heartbeat.beat()
+
+    assert context.fleet.live()[0].draining
+    assert context.leases.is_draining
+    assert not context.leases.draining.is_set()
+
+    context.fleet.undrain([context.name])
+    heartbeat.beat()
+
+    assert not context.fleet.live()[0].draining
+    assert not context.leases.is_draining
+
+
+def test_a_worker_is_not_drained_for_the_one_before_it_of_its_name(context: Context) -> None:
+    context.fleet.drain([context.name])
+    heartbeat = Heartbeat(context)
+
+    heartbeat.start()
+
+    assert not context.leases.is_draining
+    assert not context.fleet.beat(state(context)).drains
+    heartbeat.close()
+
+
 def test_a_worker_s_own_state_survives_the_fleet(context: Context) -> None:
     told = state(context)
 

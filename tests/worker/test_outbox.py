@@ -11,6 +11,7 @@ from shared.ledger import DELIVER_QUEUE, ClaimOutcome, Hint
 from shared.redis_store import RedisStore
 from shared.settings import Settings
 from tests.support.jobs import lapse_lease, submit
+from tests.support.metrics import samples
 from tests.support.worker_context import SECRET, worker_context
 from tests.worker.receiver import Receiver, http, receiver
 from worker import outbox
@@ -58,12 +59,23 @@ def parsed(hook: Receiver, number: int = 0) -> tuple[dict[str, str], bytes]:
     return {name.lower(): value for name, _, value in lines}, body
 
 
+def attempts(context: Context) -> dict[str, float]:
+    """As they are counted, by outcome."""
+    found = samples(context.metrics.text().decode())
+    return {
+        one.labels["outcome"]: one.value
+        for one in found
+        if one.name == "ananse_worker_webhook_attempts_total"
+    }
+
+
 def test_a_webhook_that_is_taken_is_delivered(make: MakeContext, store: RedisStore) -> None:
     with make() as context, receiver(http(204)) as hook:
         end(context, store, hook.url())
 
         deliver(context)
 
+        assert attempts(context) == {"delivered": 1}
         headers, body = parsed(hook)
         assert body == BODY
         assert headers["webhook-id"] == "msg_job_1_deliver-0"
@@ -79,6 +91,7 @@ def test_a_webhook_that_is_refused_is_put_off(make: MakeContext, store: RedisSto
 
         deliver(context)
 
+        assert attempts(context) == {"put_off": 1}
         assert context.jobs.get("job_1").webhook_status == "retrying"
         (row,) = context.jobs.deliveries("job_1")
         assert (row.attempt, row.status, row.answer) == (1, 500, "oops")
@@ -109,6 +122,7 @@ def test_a_webhook_that_nobody_takes_is_given_up(make: MakeContext, store: Redis
         deliver(context)
         deliver(context)
 
+        assert attempts(context) == {"put_off": 1, "failed": 1}
         assert context.jobs.get("job_1").webhook_status == "failed"
         assert context.ledger.claim("job_1", STEP, "w").outcome is ClaimOutcome.DONE
 

@@ -6,8 +6,9 @@ import pytest
 
 from shared import job_files
 from shared.errors import BlobUnavailable
+from shared.fleet import WorkerState
 from shared.job import Job, Status
-from shared.ledger import PREPARE, ClaimOutcome
+from shared.ledger import PREPARE, PREPARE_QUEUE, ClaimOutcome, Hint
 from shared.models import queue_of
 from shared.redis_store import RedisStore
 from shared.settings import Settings
@@ -144,6 +145,22 @@ def test_a_draining_worker_claims_nothing(context: Context, store: RedisStore) -
     perform("job_1", PREPARE, context)
 
     assert context.jobs.get("job_1").status is Status.QUEUED
+
+
+@pytest.mark.parametrize("word", ["draining", "drained"])
+def test_a_hint_that_comes_too_late_goes_to_another_at_once(
+    context: Context, store: RedisStore, word: str
+) -> None:
+    submit(store, model=MODEL)
+    context.fleet.beat(WorkerState("another", (), {PREPARE_QUEUE: 1}))
+    assert context.dispatcher.dispatch() == 1
+    getattr(context.leases, word).set()
+
+    perform("job_1", PREPARE, context)
+
+    assert context.jobs.get("job_1").status is Status.QUEUED
+    sent = context.dispatcher._tasks.sent  # type: ignore[attr-defined]
+    assert sent == [(PREPARE_QUEUE, Hint("job_1", PREPARE))] * 2
 
 
 def test_a_worker_that_drains_hands_its_part_back_and_the_next_does_no_window_again(

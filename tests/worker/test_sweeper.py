@@ -15,7 +15,7 @@ from shared.errors import NotFound
 from shared.fleet import Fleet, WorkerState
 from shared.job import Options, Status
 from shared.job_store import JobStore, NewJob
-from shared.ledger import PREPARE, PREPARE_QUEUE, Fenced, Hint, Ledger
+from shared.ledger import MOST_SWEPT, PREPARE, PREPARE_QUEUE, Fenced, Hint, Ledger
 from shared.outcomes import Outcomes
 from shared.rebuild import Rebuild
 from shared.redis_store import RedisStore
@@ -143,6 +143,43 @@ def test_an_old_job_loses_its_bytes_then_says_so_then_is_forgotten(
     with pytest.raises(NotFound):
         jobs.get("job_1")
     assert not store.client.keys("*job_1*")
+
+
+def test_one_look_puts_a_whole_fleet_s_steps_back(make: Make, store: RedisStore, ledger: Ledger) -> None:
+    """A thousand workers may die at once, with all they held: the next one takes over, not the tenth."""
+    lost = MOST_SWEPT + 10
+    for number in range(lost):
+        submit(store, f"job_{number}")
+        lapse_lease(store, ledger.claim(f"job_{number}", PREPARE, "dead"))
+
+    make().put_back()
+
+    assert store.client.zcard(store.key("waiting", PREPARE_QUEUE, "default")) == lost
+
+
+def test_one_look_expires_whatever_is_due(make: Make, store: RedisStore, blobs: BlobStore) -> None:
+    """As long as it has time: more jobs may end in a second than a bounded look removes in one."""
+    for number in range(5):
+        end(store, blobs, f"job_{number}")
+
+    make().expire(at_once=2)
+
+    assert JobStore(store).due_for_expiry() == ()
+    assert blobs.folders("jobs") == ()
+
+
+def test_one_worker_at_a_time_looks_for_orphans(make: Make, store: RedisStore, blobs: BlobStore) -> None:
+    """It may take so long that another has the lock by then; that one is not to begin as well."""
+    make("w-1").see_to_orphans()
+    blobs.write(job_files.media("job_orphan"), b"sound")
+    make_old(folder(blobs, "job_orphan"))
+
+    make("w-2").see_to_orphans()
+    assert blobs.folders("jobs") == ("job_orphan",)
+
+    store.client.delete(store.key("orphans"))
+    make("w-2").see_to_orphans()
+    assert blobs.folders("jobs") == ()
 
 
 def test_an_ended_job_stays_until_its_time(

@@ -139,6 +139,11 @@ class Decoding:
         self._report.close()
         self._folder.cleanup()
 
+    @property
+    def waited_s(self) -> float:
+        """Seconds spent so far on waiting for the child: what decoding takes."""
+        return self._timeout_s - self._wait_left_s
+
     def blocks(self) -> Iterator[Pcm]:
         """The sound in blocks of 30 s, the last one shorter. To be walked once."""
         block = bytearray()

@@ -26,13 +26,16 @@ class Statistics:
     """What the engine has done since it was made, and where it stands now.
 
     `batch_fill` is the mean share of `batch_size` used, 0 to 1. `batch_limit` is below `batch_size` after
-    memory ran out. `stuck_for_s` is how long the model has been at its current batch, 0 when it is idle;
-    `loading_for_s` how long it has been on its way into memory. `lost` says why it cannot be loaded again.
+    memory ran out; `rows` are all windows of all batches, `overflows` batches that memory was not enough for.
+    `stuck_for_s` is how long the model has been at its current batch, 0 when it is idle; `loading_for_s` how
+    long it has been on its way into memory. `lost` says why it cannot be loaded again.
     """
 
     windows: int
     failed: int
     batches: int
+    rows: int
+    overflows: int
     audio_s: float
     busy_s: float
     idle_s: float
@@ -79,6 +82,7 @@ class _Meter:
     failed: int = 0
     batches: int = 0
     rows: int = 0
+    overflows: int = 0
     audio_s: float = 0.0
     seconds: dict[bool, float] = field(default_factory=lambda: {True: 0.0, False: 0.0})
 
@@ -164,6 +168,8 @@ class Engine:
                 windows=meter.windows,
                 failed=meter.failed,
                 batches=meter.batches,
+                rows=meter.rows,
+                overflows=meter.overflows,
                 audio_s=meter.audio_s,
                 busy_s=meter.spent_s(True, now),
                 idle_s=meter.spent_s(False, now),
@@ -288,6 +294,7 @@ class Engine:
             self._meter.windows += done
             self._meter.audio_s += audio_s
             if overflowed:
+                self._meter.overflows += 1
                 self._limit.overflowed(overflowed)
             elif done:
                 self._limit.ran(done)

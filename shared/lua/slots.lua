@@ -1,0 +1,3 @@
+-- How many steps of each queue live workers hold at once: queue, slots, queue, slots …
+forget_silent()
+return redis.call('HGETALL', prefix .. 'slots')
