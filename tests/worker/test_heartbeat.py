@@ -3,6 +3,7 @@
 import mmap
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,7 @@ from shared.task_queue import CeleryQueue, Messages, make_celery
 from tests.support.jobs import submit
 from tests.support.worker_context import MODEL, submit_part, worker_context
 from worker.context import Context
-from worker.heartbeat import Hearing, Heartbeat, rss_bytes, state
+from worker.heartbeat import Hearing, Heartbeat, own_bytes, rss_bytes, state
 from worker.steps import perform
 
 pytestmark = pytest.mark.redis
@@ -154,6 +155,17 @@ def test_messages_of_a_worker_s_queues_are_counted(store: RedisStore) -> None:
 
 def url_of(store: RedisStore) -> str:
     return f"unix://{store.client.connection_pool.connection_kwargs['path']}?db=0"
+
+
+def test_weights_that_come_and_go_are_no_growth(context: Context) -> None:
+    engine, card = context.engines[MODEL]
+    weights = 2**40
+    heavy = replace(context, engines={MODEL: (engine, replace(card, parameters=weights // 4))})
+    assert rss_bytes() - own_bytes(heavy) > weights * 0.99
+
+    engine._resident.rest()
+
+    assert abs(rss_bytes() - own_bytes(heavy)) < weights * 0.01
 
 
 def test_memory_is_told() -> None:
