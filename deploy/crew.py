@@ -26,8 +26,10 @@ class Place:
     threads: int
 
 
-def crew(settings: Settings, environment: Mapping[str, str]) -> tuple[Service, ...]:
-    """Raises StartError when a device is not there, or has nothing to do."""
+def crew(
+    settings: Settings, environment: Mapping[str, str], module: Sequence[str] = ("worker",)
+) -> tuple[Service, ...]:
+    """`module` is what each worker runs. Raises StartError for a device that is not there or has no model."""
     cards = visible_cards(environment) if _wants_cards(settings) else ()
     devices = devices_of(settings, len(cards))
     _check_placement(settings, devices)
@@ -38,8 +40,8 @@ def crew(settings: Settings, environment: Mapping[str, str]) -> tuple[Service, .
     return tuple(
         Service(
             f"{CREW}-{number}" if len(places) > 1 else CREW,
-            (sys.executable, "-m", "worker"),
-            {**common, **_own_settings(place)},
+            (sys.executable, "-m", *module),
+            {**common, **_own_settings(settings, place, number)},
             grace_s=settings.stop_grace_s + _HAND_OVER_S,
             crew=CREW,
         )
@@ -80,9 +82,12 @@ def places_of(devices: Sequence[str], cores: int, threads: int = 0) -> tuple[Pla
     return tuple(Place(device, threads or (next(shares) if device == CPU else 1)) for device in devices)
 
 
-def _own_settings(place: Place) -> dict[str, str]:
+def _own_settings(settings: Settings, place: Place, number: int) -> dict[str, str]:
     """What is different for each worker."""
-    return {"ANANSE_DEVICE": place.device, "ANANSE_THREADS": str(place.threads)}
+    own = {"ANANSE_DEVICE": place.device, "ANANSE_THREADS": str(place.threads)}
+    if settings.metrics_port:
+        own["ANANSE_METRICS_PORT"] = str(settings.metrics_port + number)
+    return own
 
 
 def _wants_cards(settings: Settings) -> bool:

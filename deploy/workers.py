@@ -4,6 +4,7 @@ when they die. What they log goes to standard output as they write it."""
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from contextlib import closing, suppress
 
 from deploy.crew import crew
@@ -16,13 +17,13 @@ from shared.settings import Settings, SettingsError, load
 _log = log.get_logger()
 
 
-def main() -> int:
+def main(module: Sequence[str] = ("worker",)) -> int:
     """Returns once all have handed their work back: 0 when told to stop; 78 for a mistake that starting
     again does not mend, said in one sentence."""
     try:
         settings = load()
         log.configure(settings.log_level)
-        run(settings)
+        run(settings, module)
     except StartError as error:
         complain(str(error))
         return error.exit_code
@@ -32,9 +33,9 @@ def main() -> int:
     return 0
 
 
-def run(settings: Settings) -> None:
+def run(settings: Settings, module: Sequence[str]) -> None:
     """Until it is told to stop. Raises StartError."""
-    services = crew(settings, os.environ)
+    services = crew(settings, os.environ, module)
     with (
         Supervisor(None, say=_say, show=_pass_on) as supervisor,
         suppress(StopRequested),

@@ -34,6 +34,7 @@ class ScriptedRunner:
         )
         self.batches: list[list[Window]] = []
         self.threads: set[int] = set()
+        self.is_closed = False
         self.entered = threading.Event()
         self.let_go = threading.Event()
         self._script = script
@@ -49,6 +50,9 @@ class ScriptedRunner:
         if self._script is not None:
             self._script(batch)
         return [hypothesis(f"window {window.index}", end=window.duration_s) for window in batch]
+
+    def close(self) -> None:
+        self.is_closed = True
 
     @property
     def sizes(self) -> list[int]:

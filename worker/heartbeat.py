@@ -142,7 +142,7 @@ class Heartbeat:
         if any(engine.statistics().loading_for_s for engine, _ in context.engines.values()):
             return  # The file and what is made of it are in memory together for a while.
         most, grown = context.settings.memory_growth_bytes, own_bytes(context) - self._own_bytes_at_start
-        if most and grown > most and not self._context.leases.draining.is_set():
+        if most and grown > most and not context.leases.draining.is_set():
             _log.warning("worker_grown", grown_bytes=grown)
             self._leave()
 

@@ -3,6 +3,8 @@
 from flask.testing import FlaskClient
 
 from api.parts import Parts
+from shared.fleet import WorkerState
+from shared.models import Abilities, ModelCard
 from tests.support.worker_hand import WorkerHand
 
 
@@ -30,3 +32,20 @@ def test_live_model_tells_its_abilities_and_speed_but_no_folder(
     assert (model["revision"], model["device"], model["dtype"]) == ("r1", "cpu", "float32")
     assert model["abilities"]["languages"] == ["en", "tw"]
     assert "models/" not in answer.text
+
+
+def test_where_a_model_is_served_and_whether_it_is_in_memory(client: FlaskClient, parts: Parts) -> None:
+    abilities = Abilities(("en",), ("transcribe",), True, False, False, False)
+    for name, device, is_loaded in (("w-1", "cuda:1", 1.0), ("w-2", "cuda:1", 0.0), ("w-3", "cpu", 1.0)):
+        card = ModelCard("synthetic-en", "models/x", "r1", device, "bfloat16", 1, abilities)
+        state = WorkerState(
+            name, (card,), {}, rtfx={"synthetic-en": 10.0}, engine={"synthetic-en": {"is_loaded": is_loaded}}
+        )
+        parts.fleet.beat(state)
+
+    (model,) = client.get("/v1/models").json["models"]
+
+    assert model["placements"] == [
+        {"device": "cpu", "dtype": "bfloat16", "workers": 1, "loaded": 1, "rtfx": 10.0},
+        {"device": "cuda:1", "dtype": "bfloat16", "workers": 2, "loaded": 1, "rtfx": 10.0},
+    ]

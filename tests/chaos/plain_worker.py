@@ -60,6 +60,9 @@ class SpellingRunner:
         self._never.wait(self._pace * sum(window.duration_s for window in batch))
         return [_hypothesis(window) for window in batch]
 
+    def close(self) -> None:
+        os.close(self._tally)
+
 
 def _hypothesis(window: Window) -> Hypothesis:
     text = spell(window.pcm)

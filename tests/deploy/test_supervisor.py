@@ -2,6 +2,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -100,6 +101,30 @@ def test_stops_the_last_started_first(supervisor: Supervisor, tmp_path: Path) ->
     supervisor.watch(until=lambda: all(_log(tmp_path, name) == "up\n" for name in ("a", "b", "c")))
     supervisor.stop()
     assert ends.read_text() == "cba"
+
+
+def test_a_crew_is_told_to_stop_all_at_once(supervisor: Supervisor, said: Said, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    for name in ("a", "b"):
+        # Each leaves once the other has been told as well.
+        code = (
+            "import os, signal, sys, time\n"
+            f"def end(*_):\n    open({str(told)!r}, 'a').write({name!r})\n"
+            f"    while os.path.getsize({str(told)!r}) < 2: time.sleep(0.01)\n    sys.exit()\n"
+            f"signal.signal(signal.SIGTERM, end)\n{SLEEP}"
+        )
+        supervisor.start(replace(python(name, code, grace_s=20), crew="hands"))
+    supervisor.watch(until=lambda: all(_log(tmp_path, name) == "up\n" for name in ("a", "b")))
+    supervisor.stop()
+    assert sorted(told.read_text()) == ["a", "b"]
+    assert "did not stop" not in said
+
+
+def test_without_a_folder_nothing_is_kept(said: Said) -> None:
+    with Supervisor(None, say=said, show=lambda name, line: said(line), backoff=QUICK) as supervisor:
+        supervisor.start(python("one", "print('up'); raise SystemExit(3)"))
+        supervisor.settle()
+        supervisor.watch(until=lambda: "one ended (exit code 3)" in said and "up" in said)
 
 
 def test_kills_what_does_not_stop_in_time(supervisor: Supervisor, said: Said, tmp_path: Path) -> None:

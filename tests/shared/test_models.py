@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.models import ModelSource, parse_models, queue_of
+from shared.models import ModelSource, models_on, parse_models, queue_of
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,11 @@ from shared.models import ModelSource, parse_models, queue_of
         ("mine=/srv/a@b/weights@v1", ModelSource("mine", "/srv/a@b/weights", "v1")),
         ("twi", ModelSource("twi", "teckedd/whisper-small-serlabs-twi-asr")),
         ("twi@main", ModelSource("twi", "teckedd/whisper-small-serlabs-twi-asr", "main")),
+        ("twi?device=cpu", ModelSource("twi", "teckedd/whisper-small-serlabs-twi-asr", devices=("cpu",))),
+        (
+            "a=org/x@v1?window_s=8&device=cuda:1+cpu&batch_size=16&dtype=float16",
+            ModelSource("a", "org/x", "v1", 8.0, ("cuda:1", "cpu"), 16, "float16"),
+        ),
         ("t=twi", ModelSource("t", "teckedd/whisper-small-serlabs-twi-asr")),
     ],
 )
@@ -47,7 +52,17 @@ def test_several_models_keep_their_order() -> None:
         ("org/x?window_s=0.5", "only \\?window_s=1..30"),
         ("org/x?window_s=nan", "only \\?window_s=1..30"),
         ("org/x?window_s=wide", "only \\?window_s=1..30"),
-        ("org/x?beams=5", "only \\?window_s=1..30"),
+        ("org/x?beams=5", "only window_s, device, batch_size and dtype"),
+        ("org/x?window_s=8&", "only window_s, device, batch_size and dtype"),
+        ("org/x?device=cpu:0", "'cpu:0' is no device"),
+        ("org/x?device=cuda:1+", "'' is no device"),
+        ("org/x?device=auto", "'auto' is no device"),
+        ("org/x?device=cpu&device=cuda", "says device twice"),
+        ("org/x?window_s=8&window_s=9", "says window_s twice"),
+        ("org/x?batch_size=0", "batch_size=1..256"),
+        ("org/x?batch_size=257", "batch_size=1..256"),
+        ("org/x?batch_size=²", "batch_size=1..256"),
+        ("org/x?dtype=int8", "one of float32, bfloat16, float16"),
         ("alias=", "alias|source"),
     ],
 )
@@ -58,3 +73,17 @@ def test_a_wrong_line_is_refused_in_one_sentence(line: str, sentence: str) -> No
 
 def test_every_model_has_its_own_queue() -> None:
     assert queue_of("org/whisper") == "transcribe.org/whisper"
+
+
+def test_two_cards_and_three_models() -> None:
+    models = parse_models("turbo=org/turbo?device=cuda,large=org/large?device=cuda:1,twi?device=cpu")
+
+    placed = {d: [model.name for model in models_on(models, d)] for d in ("cuda:0", "cuda:1", "cpu")}
+
+    assert placed == {"cuda:0": ["turbo"], "cuda:1": ["turbo", "large"], "cpu": ["twi"]}
+
+
+def test_a_model_without_a_device_goes_everywhere() -> None:
+    assert (
+        len(models_on(parse_models("org/x"), "cuda:7")) == len(models_on(parse_models("org/x"), "cpu")) == 1
+    )

@@ -3,6 +3,7 @@
 import mmap
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,7 @@ from shared.task_queue import CeleryQueue, Messages, make_celery
 from tests.support.jobs import submit
 from tests.support.worker_context import MODEL, submit_part, worker_context
 from worker.context import Context
-from worker.heartbeat import Hearing, Heartbeat, rss_bytes, state
+from worker.heartbeat import Hearing, Heartbeat, own_bytes, rss_bytes, state
 from worker.steps import perform
 
 pytestmark = pytest.mark.redis
@@ -38,6 +39,8 @@ def test_a_worker_says_what_it_serves_and_how_much_it_holds(context: Context) ->
         "deliver": 2,
     }
     assert told.models == (context.card(MODEL),)
+    assert told.device == "cpu"
+    assert told.engine[MODEL]["is_loaded"] == 1.0
     assert (told.pid, told.busy, told.draining) == (os.getpid(), 0, False)
     assert told.peak_rss_bytes > 2**20
     assert told.rtfx == {}
@@ -152,6 +155,17 @@ def test_messages_of_a_worker_s_queues_are_counted(store: RedisStore) -> None:
 
 def url_of(store: RedisStore) -> str:
     return f"unix://{store.client.connection_pool.connection_kwargs['path']}?db=0"
+
+
+def test_weights_that_come_and_go_are_no_growth(context: Context) -> None:
+    engine, card = context.engines[MODEL]
+    weights = 2**40
+    heavy = replace(context, engines={MODEL: (engine, replace(card, parameters=weights // 4))})
+    assert rss_bytes() - own_bytes(heavy) > weights * 0.99
+
+    engine._resident.rest()
+
+    assert abs(rss_bytes() - own_bytes(heavy)) < weights * 0.01
 
 
 def test_memory_is_told() -> None:
