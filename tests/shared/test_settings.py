@@ -133,3 +133,13 @@ def test_settings_do_not_change() -> None:
 def test_a_setting_that_is_not_there_cannot_be_made() -> None:
     with pytest.raises(ValidationError, match="prot"):
         Settings(prot=8000)  # type: ignore[call-arg]
+
+
+def test_the_broker_is_the_job_store_unless_another_is_named() -> None:
+    assert Settings(redis_url="redis://there/0").broker == "redis://there/0"
+    assert Settings(redis_url="redis://there/0", broker_url="amqp://here//").broker == "amqp://here//"
+
+
+def test_a_broker_that_nobody_can_speak_to_is_refused() -> None:
+    with pytest.raises(ValidationError, match="amqp://"):
+        Settings(broker_url="kafka://here")

@@ -2,14 +2,15 @@
 
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import pytest
 
 from shared.ledger import PREPARE_QUEUE, Hint
 from shared.redis_store import RedisStore
 from shared.settings import Settings
-from shared.task_queue import CeleryQueue, Messages, make_celery
+from shared.task_queue import CeleryQueue, RedisMessages, make_celery
 from tests.support.jobs import submit
 from tests.support.worker_context import MODEL, submit_part, worker_context
 from worker.context import Context
@@ -89,6 +90,16 @@ def test_a_worker_that_is_not_asked_to_look_for_work_does_not(context: Context, 
     heartbeat.close()
 
 
+def test_a_broker_library_that_breaks_does_not_end_the_heartbeat(context: Context) -> None:
+    """kombu 5.7.0 on a connection that is gone: 'NoneType' object has no attribute 'channel'."""
+
+    class Broken:
+        def waiting(self, queues: Iterable[str]) -> int:
+            raise AttributeError("'NoneType' object has no attribute 'channel'")
+
+    Heartbeat(replace(context, messages=Broken())).watch()
+
+
 def test_a_worker_s_own_state_survives_the_fleet(context: Context) -> None:
     told = state(context)
 
@@ -119,7 +130,7 @@ def test_messages_of_a_worker_s_queues_are_counted(store: RedisStore) -> None:
         for _ in range(3):
             CeleryQueue(celery).send(PREPARE_QUEUE, Hint("job_1", "prepare"))
 
-    assert Messages(store).waiting([PREPARE_QUEUE, "deliver"]) == 3
+    assert RedisMessages(store).waiting([PREPARE_QUEUE, "deliver"]) == 3
 
 
 def url_of(store: RedisStore) -> str:
