@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks import scale_fleet, scale_load, scale_queue, scale_service
+from benchmarks import scale_fleet, scale_load, scale_queue, scale_service, scale_simulation
 from benchmarks.scale_ground import Figure, say
 from tests.support.redis_server import require_binary
 
@@ -35,6 +35,8 @@ class Sizes:
     calls: int
     memory: int
     takeovers: tuple[int, ...]
+    at_work: tuple[int, ...]
+    warm_s: float
     saturation: tuple[int, ...]
     seconds: float
     shards: tuple[int, ...]
@@ -52,6 +54,8 @@ FULL = Sizes(
     calls=500,
     memory=2_000,
     takeovers=(100, 1_000, 5_000),
+    at_work=(10, 100, 500, 1_000),
+    warm_s=15.0,
     saturation=(0, 100_000),
     seconds=20.0,
     shards=(1, 2, 4),
@@ -64,6 +68,8 @@ QUICK = Sizes(
     calls=10,
     memory=20,
     takeovers=(40,),
+    at_work=(4,),
+    warm_s=5.0,
     saturation=(50,),
     seconds=1.0,
     shards=(2,),
@@ -85,6 +91,7 @@ MEASUREMENTS: dict[str, Measure] = {
     "queues": queues,
     "memory": lambda sizes: scale_queue.memory(sizes.memory, WINDOWS),
     "takeovers": lambda sizes: scale_queue.takeovers(sizes.takeovers),
+    "simulation": lambda sizes: scale_simulation.simulation(sizes.at_work, sizes.warm_s, sizes.seconds),
     "saturation": lambda sizes: scale_load.saturation(sizes.saturation, sizes.seconds, WINDOWS),
     "shards": lambda sizes: scale_load.shards(sizes.shards, SHARD_PROCESSES, sizes.seconds, WINDOWS),
     "service": lambda sizes: scale_service.brokers(sizes.jobs, sizes.seconds),
