@@ -77,7 +77,7 @@ def _wire(settings: Settings, tasks: TaskQueue | None) -> Parts:
         speeds=Speeds(fleet),
         blobs=blobs,
         dispatcher=Dispatcher(
-            ledger, fleet, tasks or CeleryQueue(make_celery(settings.redis_url, _HINT_S)), settings.hint_s
+            ledger, fleet, tasks or CeleryQueue(make_celery(settings.broker, _HINT_S)), settings.hint_s
         ),
         tracer=tracing.start(settings, "api"),
         waiters=BoundedSemaphore(settings.api_threads - settings.api_threads // _FREE_SHARE),

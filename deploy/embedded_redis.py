@@ -20,6 +20,11 @@ from shared.settings import Settings
 
 _SERVERS = ("redis-server", "valkey-server")
 _ANSWER_S = 3.0
+_SMALL = {
+    # Long fields of a record, and the few events of a job, need no more room than they take: docs/scaling.md.
+    "hash-max-listpack-value": "1024",
+    "stream-node-max-bytes": "1024",
+}
 _LONGEST_SOCKET = 107
 """Bytes; the kernel's sun_path has one more, for the end mark."""
 
@@ -48,6 +53,7 @@ def service(server: Path, socket: Path, data_dir: Path, environment: Mapping[str
         "appendfsync": "everysec",
         "maxmemory-policy": "noeviction",
         "save": "",
+        **_SMALL,
     }
     arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
     return Service("redis", (str(server), *arguments), environment, grace_s=20, death_signal=signal.SIGTERM)

@@ -29,7 +29,7 @@ def main() -> None:
 
 def run(settings: Settings) -> None:
     options.basic_auth = [f"{settings.flower_user}:{_password(settings)}"]
-    make_celery(settings.redis_url).start(
+    make_celery(settings.broker).start(
         [
             "flower",
             f"--address={settings.host}",

@@ -15,6 +15,7 @@ from shared.models import parse_models
 
 PREFIX = "ANANSE_"
 _HTTP_ADDRESS = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
+_BROKERS = ("redis", "rediss", "unix", "amqp", "amqps")
 
 
 class SettingsError(Exception):
@@ -33,6 +34,11 @@ class Settings(BaseSettings):
         "redis://127.0.0.1:6379/0",
         description="Job store and Celery broker; `unix://` and `rediss://` work too. "
         "Left out, `ananse up` starts one.",
+    )
+    broker_url: str | None = Field(
+        None,
+        description="Another Celery broker than the job store: a Redis of its own, or RabbitMQ (`amqp://`, "
+        "`amqps://`). Only hints go there, see `docs/scaling.md`.",
     )
     blob_url: str = Field(
         "file://./var/blobs", description="Where media, audio parts and transcripts lie (fsspec URL)."
@@ -219,6 +225,18 @@ class Settings(BaseSettings):
         if endpoint is not None and not _HTTP_ADDRESS.fullmatch(endpoint):
             raise ValueError("must be an http:// or https:// address")
         return endpoint
+
+    @field_validator("broker_url")
+    @classmethod
+    def _is_known(cls, url: str | None) -> str | None:
+        if url is not None and url.partition("://")[0] not in _BROKERS:
+            raise ValueError(f"must begin with one of {', '.join(f'{scheme}://' for scheme in _BROKERS)}")
+        return url
+
+    @property
+    def broker(self) -> str:
+        """Where the hints go."""
+        return self.broker_url or self.redis_url
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

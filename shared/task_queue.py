@@ -7,13 +7,16 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from amqp.exceptions import AMQPError
 from celery import Celery
 from kombu.exceptions import KombuError, OperationalError
 
+from shared.errors import StoreUnavailable
 from shared.fleet import Fleet
 from shared.ledger import Hint, Ledger
 from shared.log import get_logger
-from shared.redis_store import RedisStore
+from shared.redis_store import RedisStore, connect
+from shared.settings import Settings
 
 _KEY_PREFIX = "ananse-celery:"
 _KINDS = ("prepare", "part", "finish", "deliver")
@@ -35,13 +38,15 @@ def task_name(step: str) -> str:
     return f"ananse.{kind}"
 
 
-def make_celery(redis_url: str, timeout_s: float = 10) -> Celery:
-    """Celery 5.7 as measured: JSON only, early ack, no results, fetch only when a thread is free.
+def make_celery(url: str, timeout_s: float = 10) -> Celery:
+    """Celery 5.7 as measured: JSON only, early ack, no results, fetch only when a thread is free (of RabbitMQ
+    as many more as there are threads).
 
-    A send to a Redis that stands still takes twice `timeout_s`; a worker waits for messages, so its own must
+    A send to a broker that stands still takes twice `timeout_s`; a worker waits for messages, so its own must
     be longer than that takes.
     """
-    celery = Celery("ananse", broker=broker_url(redis_url))
+    is_amqp = _is_amqp(url)
+    celery = Celery("ananse", broker=url if is_amqp else broker_url(url))
     celery.conf.update(
         result_backend=None,
         task_ignore_result=True,
@@ -50,19 +55,27 @@ def make_celery(redis_url: str, timeout_s: float = 10) -> Celery:
         event_serializer="json",
         task_acks_late=False,
         worker_prefetch_multiplier=1,
-        worker_disable_prefetch=True,
+        worker_disable_prefetch=not is_amqp,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        task_publish_retry=False,
+        broker_connection_timeout=timeout_s / 2,
+        # redis-py connects again by itself; of AMQP only the next try does.
+        task_publish_retry=is_amqp,
+        task_publish_retry_policy={"max_retries": 1, "interval_start": 0},
+        task_default_delivery_mode="transient",
         worker_send_task_events=True,
         task_send_sent_event=True,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         event_queue_expires=60,
         task_create_missing_queues=True,
-        broker_transport_options=_transport_options(timeout_s),
+        broker_transport_options=_amqp_options(timeout_s) if is_amqp else _redis_options(timeout_s),
     )
     return celery
+
+
+def _is_amqp(url: str) -> bool:
+    return url.startswith(("amqp://", "amqps://"))
 
 
 def broker_url(redis_url: str) -> str:
@@ -74,7 +87,11 @@ def broker_url(redis_url: str) -> str:
     return f"redis+socket://{parts.path}?virtual_host={database}"
 
 
-def _transport_options(timeout_s: float) -> dict[str, Any]:
+def _amqp_options(timeout_s: float) -> dict[str, Any]:
+    return {"read_timeout": timeout_s, "write_timeout": timeout_s, "max_retries": 1, "interval_start": 0}
+
+
+def _redis_options(timeout_s: float) -> dict[str, Any]:
     return {
         # A hint may be lost. To keep those that are being fetched costs round trips, and the worker: kombu
         # 5.7.0 restores them on a connection that is gone, and ends of it ("no attribute 'hostname'").
@@ -103,12 +120,27 @@ class CeleryQueue:
             self._celery.send_task(
                 task_name(hint.step), args=[hint.job_id, hint.step], queue=queue, ignore_result=True
             )
-        except (KombuError, OperationalError, OSError) as error:
+        except (KombuError, OperationalError, AMQPError, OSError) as error:
             _log.warning("hint_not_sent", job_id=hint.job_id, step=hint.step, error=type(error).__name__)
 
 
-class Messages:
-    """What waits in the broker, as Celery's Redis transport keeps it."""
+class Messages(Protocol):
+    def waiting(self, queues: Iterable[str]) -> int:
+        """How many messages nobody has fetched yet. Raises StoreUnavailable."""
+        ...
+
+
+def messages_of(settings: Settings, celery: Celery, store: RedisStore) -> Messages:
+    """Those of the settings' broker; `store` is the job store, which most often is the broker too."""
+    if settings.broker_url is None:
+        return RedisMessages(store)
+    if _is_amqp(settings.broker_url):
+        return AmqpMessages(celery)
+    return RedisMessages(RedisStore(connect(settings.broker_url)))
+
+
+class RedisMessages:
+    """What waits in a Redis, as Celery's transport keeps it."""
 
     def __init__(self, store: RedisStore) -> None:
         self._store = store
@@ -119,6 +151,22 @@ class Messages:
             for queue in queues:
                 pipe.llen(_KEY_PREFIX + queue)
             return sum(pipe.execute())
+
+
+class AmqpMessages:
+    """What waits in queues that their consumers have declared; asked on a connection of Celery's pool."""
+
+    def __init__(self, celery: Celery) -> None:
+        self._celery = celery
+
+    def waiting(self, queues: Iterable[str]) -> int:
+        try:
+            with self._celery.connection_or_acquire() as connection:
+                connection.ensure_connection(max_retries=1, interval_start=0)
+                with connection.channel() as channel:
+                    return sum(channel.queue_declare(queue, passive=True).message_count for queue in queues)
+        except (KombuError, OperationalError, AMQPError, OSError) as error:
+            raise StoreUnavailable("The broker does not answer.", retry_after_s=5) from error
 
 
 class Dispatcher:

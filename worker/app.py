@@ -26,7 +26,7 @@ from shared.outcomes import Outcomes
 from shared.rebuild import Rebuild
 from shared.redis_store import RedisStore, connect, webhook_secret
 from shared.settings import Settings, SettingsError
-from shared.task_queue import CeleryQueue, Dispatcher, Messages, make_celery
+from shared.task_queue import CeleryQueue, Dispatcher, make_celery, messages_of
 from worker import tasks
 from worker.context import Context
 from worker.engine.engine import Engine
@@ -114,7 +114,7 @@ def build(settings: Settings, load: Load = load_whisper) -> Worker:
     fleet = Fleet(store)
     jobs = JobStore(store)
     blobs = BlobStore(settings.blob_url)
-    celery = make_celery(settings.redis_url)
+    celery = make_celery(settings.broker)
     dispatcher = Dispatcher(ledger, fleet, CeleryQueue(celery), settings.hint_s)
     outcomes = Outcomes(store, blobs)
     context = Context(
@@ -126,7 +126,7 @@ def build(settings: Settings, load: Load = load_whisper) -> Worker:
         endings=Endings(ledger, outcomes, settings, _counted(metrics, jobs)),
         fleet=fleet,
         dispatcher=dispatcher,
-        messages=Messages(store),
+        messages=messages_of(settings, celery, store),
         leases=Leases(ledger, settings.lease_s),
         engines=engines,
         sender=GuardedSender(allow=settings.webhook_allow, timeout_s=settings.webhook_timeout_s),

@@ -59,10 +59,7 @@ class Heartbeat:
     def _run(self) -> None:
         while not self._stopped.wait(BEAT_S):
             self.beat()
-            self._end_if_stuck()
-            self._end_if_deaf()
-            self._end_if_lost()
-            self._end_if_grown()
+            self.watch()
 
     def beat(self) -> None:
         """Never raises."""
@@ -102,6 +99,17 @@ class Heartbeat:
             self._context.fleet.undrain([self._context.name])
         except ServiceError as error:
             _log.warning("undrain_failed", code=error.code)
+
+    def watch(self) -> None:
+        """Ends the process when it should not go on. Never raises."""
+        try:
+            self._end_if_stuck()
+            self._end_if_deaf()
+            self._end_if_lost()
+            self._end_if_grown()
+        except Exception:
+            # As above: nothing may end this thread.
+            _log.exception("watch_failed")
 
     def _end_if_stuck(self) -> None:
         """A model call cannot be interrupted from outside; the supervisor starts a new process."""

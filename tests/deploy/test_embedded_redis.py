@@ -1,9 +1,15 @@
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from deploy import embedded_redis
 from deploy.errors import StartError
+from shared.redis_store import RedisStore, connect
+from tests.support.jobs import submit
+from tests.support.redis_server import require_binary
+from tests.support.waiting import wait_until
 
 
 def test_the_socket_lies_in_the_run_folder(tmp_path: Path) -> None:
@@ -52,3 +58,23 @@ def test_a_url_that_is_none_is_refused_too(url: str) -> None:
 def test_a_redis_that_answers_is_taken(redis_url: str) -> None:
     embedded_redis.require(redis_url)
     assert embedded_redis.answers(redis_url)
+
+
+@pytest.mark.redis
+def test_a_waiting_job_takes_little_memory(tmp_path: Path) -> None:
+    """Redis as it comes takes three times as much: docs/scaling.md."""
+    socket = tmp_path / "redis.sock"
+    started = embedded_redis.service(require_binary(), socket, tmp_path, os.environ)
+    process = subprocess.Popen(started.command, stdout=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: embedded_redis.answers(embedded_redis.url_of(socket)), 10)
+        with connect(embedded_redis.url_of(socket)) as client:
+            store = RedisStore(client)
+            submit(store, "job_0")
+            before = client.info("memory")["used_memory"]
+            for number in range(1, 201):
+                submit(store, f"job_{number}")
+            assert (client.info("memory")["used_memory"] - before) / 200 < 4000
+    finally:
+        process.kill()
+        process.wait()

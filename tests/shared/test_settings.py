@@ -141,3 +141,13 @@ def test_traces_go_to_an_http_address(give: pytest.MonkeyPatch, endpoint: str) -
 
     with pytest.raises(SettingsError, match="ANANSE_OTLP_ENDPOINT: must be an http:// or https:// address"):
         load()
+
+
+def test_the_broker_is_the_job_store_unless_another_is_named() -> None:
+    assert Settings(redis_url="redis://there/0").broker == "redis://there/0"
+    assert Settings(redis_url="redis://there/0", broker_url="amqp://here//").broker == "amqp://here//"
+
+
+def test_a_broker_that_nobody_can_speak_to_is_refused() -> None:
+    with pytest.raises(ValidationError, match="amqp://"):
+        Settings(broker_url="kafka://here")

@@ -30,7 +30,7 @@ class Service:
         self.ledger = Ledger(store, settings.lease_s)
         self.fleet = Fleet(store)
         self.blobs = BlobStore(settings.blob_url)
-        celery = make_celery(settings.redis_url)
+        celery = make_celery(settings.broker)
         self.dispatcher = Dispatcher(self.ledger, self.fleet, CeleryQueue(celery), settings.hint_s)
 
     def submit(self, path: Path, **options: object) -> str:

@@ -15,7 +15,7 @@ from shared.ledger import PREPARE, Ledger, part_step
 from shared.outcomes import Outcomes
 from shared.redis_store import RedisStore
 from shared.settings import Settings
-from shared.task_queue import Dispatcher, Messages
+from shared.task_queue import Dispatcher, RedisMessages
 from tests.fakes import ScriptedRunner
 from tests.support.jobs import submit
 from tests.support.recording_queue import RecordingQueue
@@ -51,7 +51,7 @@ def worker_context(
             endings=Endings(ledger, Outcomes(store, blobs), settings),
             fleet=fleet,
             dispatcher=Dispatcher(ledger, fleet, RecordingQueue(), settings.hint_s),
-            messages=Messages(store),
+            messages=RedisMessages(store),
             leases=leases,
             engines={MODEL: (engine, runner.card)},
             sender=GuardedSender(

@@ -2,7 +2,7 @@
 
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from shared.ledger import PREPARE_QUEUE, Hint
 from shared.redis_store import RedisStore
 from shared.settings import Settings
-from shared.task_queue import CeleryQueue, Messages, make_celery
+from shared.task_queue import CeleryQueue, RedisMessages, make_celery
 from tests.support.jobs import submit
 from tests.support.worker_context import MODEL, submit_part, worker_context
 from worker.context import Context
@@ -120,6 +120,16 @@ def test_a_worker_is_not_drained_for_the_one_before_it_of_its_name(context: Cont
     heartbeat.close()
 
 
+def test_a_broker_library_that_breaks_does_not_end_the_heartbeat(context: Context) -> None:
+    """kombu 5.7.0 on a connection that is gone: 'NoneType' object has no attribute 'channel'."""
+
+    class Broken:
+        def waiting(self, queues: Iterable[str]) -> int:
+            raise AttributeError("'NoneType' object has no attribute 'channel'")
+
+    Heartbeat(replace(context, messages=Broken())).watch()
+
+
 def test_a_worker_s_own_state_survives_the_fleet(context: Context) -> None:
     told = state(context)
 
@@ -150,7 +160,7 @@ def test_messages_of_a_worker_s_queues_are_counted(store: RedisStore) -> None:
         for _ in range(3):
             CeleryQueue(celery).send(PREPARE_QUEUE, Hint("job_1", "prepare"))
 
-    assert Messages(store).waiting([PREPARE_QUEUE, "deliver"]) == 3
+    assert RedisMessages(store).waiting([PREPARE_QUEUE, "deliver"]) == 3
 
 
 def url_of(store: RedisStore) -> str:
