@@ -26,7 +26,7 @@ from shared.outcomes import Outcomes
 from shared.rebuild import Rebuild
 from shared.redis_store import RedisStore, connect
 from shared.settings import Settings, load
-from shared.task_queue import CeleryQueue, Dispatcher, Messages, TaskQueue, make_celery
+from shared.task_queue import CeleryQueue, Dispatcher, TaskQueue, make_celery, messages_of
 
 # Threads that clients who wait may never take, as a share of all.
 _FREE_SHARE = 4
@@ -67,6 +67,7 @@ def _wire(settings: Settings, tasks: TaskQueue | None) -> Parts:
     ledger, fleet = Ledger(store, settings.lease_s), Fleet(store)
     jobs, blobs = JobStore(store), BlobStore(settings.blob_url)
     models = parse_models(settings.models)
+    celery = make_celery(settings.broker, _HINT_S)
     return Parts(
         settings=settings,
         models=models,
@@ -76,11 +77,9 @@ def _wire(settings: Settings, tasks: TaskQueue | None) -> Parts:
         fleet=fleet,
         speeds=Speeds(fleet),
         blobs=blobs,
-        dispatcher=Dispatcher(
-            ledger, fleet, tasks or CeleryQueue(make_celery(settings.broker, _HINT_S)), settings.hint_s
-        ),
+        dispatcher=Dispatcher(ledger, fleet, tasks or CeleryQueue(celery), settings.hint_s),
         tracer=tracing.start(settings, "api"),
         waiters=BoundedSemaphore(settings.api_threads - settings.api_threads // _FREE_SHARE),
         metrics=Metrics(),
-        view=LedgerView(store, fleet, Messages(store), [model.name for model in models]),
+        view=LedgerView(store, fleet, messages_of(settings, celery, store), [model.name for model in models]),
     )

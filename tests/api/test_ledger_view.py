@@ -9,7 +9,7 @@ from shared.job import Status
 from shared.ledger import PREPARE, PREPARE_QUEUE, Ledger
 from shared.models import Abilities, ModelCard, queue_of
 from shared.redis_store import RedisStore, connect
-from shared.task_queue import Messages
+from shared.task_queue import RedisMessages
 from tests.fakes import SteppedClock
 from tests.support.jobs import lapse_lease, submit
 
@@ -26,7 +26,7 @@ def clock() -> SteppedClock:
 
 @pytest.fixture
 def view(store: RedisStore, clock: SteppedClock) -> LedgerView:
-    return LedgerView(store, Fleet(store), Messages(store), [MODEL], clock)
+    return LedgerView(store, Fleet(store), RedisMessages(store), [MODEL], clock)
 
 
 def come_up(store: RedisStore, name: str, speed: float | None = None, draining: bool = False) -> None:
@@ -134,7 +134,7 @@ def test_redis_is_asked_once_for_all_who_look(
 def test_a_store_that_is_away_is_not_asked_again_at_once(clock: SteppedClock) -> None:
     with connect("unix:///nowhere/redis.sock") as client:
         store = RedisStore(client)
-        view = LedgerView(store, Fleet(store), Messages(store), [MODEL], clock)
+        view = LedgerView(store, Fleet(store), RedisMessages(store), [MODEL], clock)
         causes = []
         for _ in range(2):
             with pytest.raises(StoreUnavailable) as raised:
@@ -149,7 +149,7 @@ def test_looking_costs_no_more_with_more_jobs(store: RedisStore, view: LedgerVie
 
     def cost() -> int:
         before = store.client.info("stats")["total_commands_processed"]
-        LedgerView(store, Fleet(store), Messages(store), [MODEL]).look()
+        LedgerView(store, Fleet(store), RedisMessages(store), [MODEL]).look()
         return int(store.client.info("stats")["total_commands_processed"] - before)
 
     submit(store, "job_0", audio_s=10)

@@ -14,7 +14,7 @@ from shared.job_store import JobStore
 from shared.ledger import PREPARE, PREPARE_QUEUE, Fenced, Ledger, part_step
 from shared.models import long_queue_of, queue_of
 from shared.redis_store import RedisStore
-from shared.task_queue import Messages
+from shared.task_queue import RedisMessages
 from tests.deploy.admin.conftest import Admin
 from tests.support.jobs import submit
 from tests.support.worker_hand import MODEL, WORKER, WorkerHand, window
@@ -33,7 +33,7 @@ def hand(ledger: Ledger, fleet: Fleet, blobs: BlobStore) -> WorkerHand:
 
 
 def in_broker(store: RedisStore, queue: str = PREPARE_QUEUE) -> int:
-    return Messages(store).waiting([queue])
+    return RedisMessages(store).waiting([queue])
 
 
 def test_queues_tell_what_waits_and_how_long_it_will_take(

@@ -88,7 +88,7 @@ def test_a_drained_worker_whose_connections_break_stays_drained(
 
 
 def test_a_drained_worker_leaves_messages_to_others(service: Service, tmp_path: Path, admin: Admin) -> None:
-    messages = Messages(service.store)
+    messages = RedisMessages(service.store)
     with crew(service, tmp_path) as workers:
         workers.hire()
         admin("drain", "--all", "--wait")
