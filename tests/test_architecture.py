@@ -28,6 +28,8 @@ def loaded_by(statement: str) -> set[str]:
         ("worker.engine.scheduler", {"torch", "transformers", "celery", "redis", "flask", "api"}),
         ("worker.engine.windows", {"torch", "transformers", "celery", "redis", "flask", "api"}),
         ("worker.delivery", {"torch", "numpy", "celery", "redis", "flask", "api"}),
+        # `ananse` runs in both images, and `ananse up` stays beside the service.
+        ("deploy.cli", {"torch", "numpy", "celery", "flask", "gunicorn", "api", "worker"}),
     ],
 )
 def test_a_room_brings_no_strangers(module: str, strangers: set[str]) -> None:

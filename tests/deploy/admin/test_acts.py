@@ -1,6 +1,7 @@
 """`ananse admin` on a real Redis: what it shows, what it does, and what it says when it cannot."""
 
 import json
+import sys
 from dataclasses import replace
 
 import pytest
@@ -261,6 +262,18 @@ def test_requeue_of_an_ended_job_says_what_to_do_and_does_it(
     assert (new.status, new.retry_of, new.options.model) == (Status.QUEUED, "job_1", MODEL)
     assert blobs.read(job_files.media(new.id)) == b"sound"
     assert jobs.get("job_1").status is Status.FAILED
+
+
+def test_retry_where_there_is_no_api_is_one_sentence(
+    admin: Admin, hand: WorkerHand, store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(store, "job_1", model=MODEL)
+    hand.fail("job_1", Failure("decoder_crashed", "It crashed.", True))
+    monkeypatch.setitem(sys.modules, "api.app", None)
+
+    said = admin("requeue", "job_1", "--retry")
+
+    assert (said.status, said.err) == (1, "ananse: the API is not installed here; run --retry beside it\n")
 
 
 def test_requeue_of_what_is_not_there_fails(admin: Admin, store: RedisStore) -> None:
