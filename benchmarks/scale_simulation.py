@@ -1,5 +1,5 @@
-"""A fleet at work, in its own time: workers beat, claim, checkpoint and end as the clock has them, played by a
-few processes on the real ledger."""
+"""A fleet at work, in its own time: workers beat, claim, checkpoint and end as the clock has them, played by
+a few processes on the real ledger."""
 
 import heapq
 import itertools
