@@ -138,3 +138,14 @@ def test_the_webhook_secret_is_made_once(store: RedisStore, tmp_path: Path) -> N
     assert webhook_secret(store) == secret
     assert secret.startswith("whsec_")
     assert len(secret) > 40
+
+
+def test_a_script_brings_of_the_prelude_only_what_it_uses(store: RedisStore, tmp_path: Path) -> None:
+    (tmp_path / "prelude.lua").write_text(
+        "local prefix = KEYS[1]\n\nlocal function key(kind)\n  return prefix .. kind\nend\n\n"
+        "local unused = nil + 1\n\n-- What the script names calls the rest.\nlocal function name()\n"
+        "  return key('name')\nend\n"
+    )
+    (tmp_path / "tell.lua").write_text("return name()\n")
+
+    assert RedisStore(store.client, scripts=tmp_path).run("tell") == "ananse:name"
