@@ -7,11 +7,13 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from shared.errors import ServiceError
 from shared.fleet import BEAT_S, WorkerState
 from shared.log import get_logger
+from worker.beat_file import BeatFile
 from worker.context import Context
 from worker.engine.engine import Statistics
 
@@ -27,6 +29,7 @@ class Heartbeat:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._hearing = Hearing(context.settings.deaf_s)
+        self._file = BeatFile(context.settings, context.name)
         self._rss_at_start = 0
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -40,6 +43,7 @@ class Heartbeat:
     def close(self) -> None:
         self._stopped.set()
         self._thread.join()
+        self._note(self._file.remove)
         try:
             self._context.fleet.leave(self._context.name)
         except ServiceError as error:
@@ -55,12 +59,20 @@ class Heartbeat:
     def _beat(self) -> None:
         try:
             self._context.fleet.beat(state(self._context))
+            self._note(self._file.touch)
             self._context.dispatcher.dispatch()
         except ServiceError as error:
             _log.warning("heartbeat_failed", code=error.code)
         except Exception:
             # Without this thread the worker would be taken for dead.
             _log.exception("heartbeat_failed")
+
+    def _note(self, change: Callable[[], None]) -> None:
+        """Work goes on without the file: only who watches it is told less."""
+        try:
+            change()
+        except OSError as error:
+            _log.warning("beat_file_failed", reason=error.strerror)
 
     def _end_if_stuck(self) -> None:
         """A model call cannot be interrupted from outside; the supervisor starts a new process."""
