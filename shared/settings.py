@@ -13,7 +13,7 @@ from shared.models import parse_models
 
 PREFIX = "ANANSE_"
 SECRETS_DIR = Path("/run/secrets")
-"""Where Docker and Kubernetes put secrets, one file each: `ananse_redis_url` holds what ANANSE_REDIS_URL would."""
+"""Where Docker and Kubernetes put secrets, a file each: `ananse_redis_url` for ANANSE_REDIS_URL."""
 
 
 class SettingsError(Exception):

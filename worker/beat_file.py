@@ -4,7 +4,6 @@ neither Redis nor a process that speaks to it."""
 import fcntl
 import os
 from contextlib import suppress
-from pathlib import Path
 
 from shared.settings import Settings
 
@@ -46,7 +45,7 @@ class BeatFile:
         return handle
 
     def _remove_orphans(self) -> None:
-        """The system lets go of a lock when its process ends, however it ends; a number may be given again."""
+        """The system lets go of a lock when its process ends, however it ends; a pid may be given again."""
         for path in self._folder.glob("*" + SUFFIX):
             with suppress(FileNotFoundError), path.open() as file:
                 try:
