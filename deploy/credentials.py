@@ -2,7 +2,7 @@
 first start; nobody thinks them up, and no two installations share one.
 
 FOLDER holds a folder for each part, which that part alone sees, as its /run/secrets. What is there stays;
-`--renew` makes all anew. The ACL file follows the rules of this version each time.
+`--renew` makes all anew. The ACL file follows this version's rules each time.
 """
 
 import argparse
@@ -38,6 +38,10 @@ REDIS_PLACES = {
     "operator": Place("redis", "operator_password"),
 }
 PAGE_PLACES = (Place("flower", "ananse_flower_password"), Place("grafana", "admin_password"))
+S3_PLACE = Place("s3", "secret_key")
+# As AWS's own programs keep them; named in AWS_SHARED_CREDENTIALS_FILE where our own object store is used.
+_S3_PROFILE = "[default]\naws_access_key_id = ananse\naws_secret_access_key = {}\n"
+S3_USERS = (Place("api", "s3_credentials", _S3_PROFILE), Place("worker", "s3_credentials", _S3_PROFILE))
 ACL_PLACE = Place("redis", "users.acl")
 
 _OF_OTHER_IMAGES = ("redis", "grafana")
@@ -61,13 +65,15 @@ def main() -> int:
 def make(folder: Path, *, renew: bool = False) -> int:
     """Leaves every file of every part in place; how many passwords are new. Raises StartError."""
     assert RULES.keys() == REDIS_PLACES.keys()
-    places = [*REDIS_PLACES.values(), *PAGE_PLACES]
+    places = [*REDIS_PLACES.values(), *PAGE_PLACES, S3_PLACE]
     try:
         made = [place for place in places if renew or not place.path(folder).exists()]
         for place in made:
             _write(place.path(folder), place.text.format(secrets.token_urlsafe(24)))
         passwords = {role: _password(place, folder) for role, place in REDIS_PLACES.items()}
         _write(ACL_PLACE.path(folder), acl(passwords))
+        for place in S3_USERS:
+            _write(place.path(folder), place.text.format(_password(S3_PLACE, folder)))
     except OSError as error:
         raise StartError(f"{error.filename or folder} cannot be written ({error.strerror})") from error
     return len(made)

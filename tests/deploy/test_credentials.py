@@ -4,6 +4,7 @@ import hashlib
 import stat
 import subprocess
 import sys
+from configparser import ConfigParser
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -49,12 +50,25 @@ def test_no_two_passwords_are_the_same(tmp_path: Path) -> None:
     make(tmp_path / "one")
     make(tmp_path / "two")
 
-    made = [*read_all(tmp_path / "one").values(), *read_all(tmp_path / "two").values()]
-    assert len(set(made)) == len(made)
+    made = [read_all(tmp_path / name) for name in ("one", "two")]
+    # Both sides of the object store hold one key.
+    assert all(files.pop("api/s3_credentials") == files.pop("worker/s3_credentials") for files in made)
+    texts = [*made[0].values(), *made[1].values()]
+    assert len(set(texts)) == len(texts)
+
+
+def test_the_object_store_s_users_have_its_key(tmp_path: Path) -> None:
+    make(tmp_path)
+    made = read_all(tmp_path)
+
+    for part in ("api", "worker"):
+        profile = ConfigParser()
+        profile.read_string(made[f"{part}/s3_credentials"])
+        assert profile["default"]["aws_secret_access_key"] == made["s3/secret_key"]
 
 
 def test_what_is_there_stays(tmp_path: Path) -> None:
-    assert make(tmp_path) == 7
+    assert make(tmp_path) == 8
     before = read_all(tmp_path)
     (tmp_path / "grafana" / "admin_password").unlink()
     (tmp_path / "redis" / "users.acl").unlink()
@@ -70,7 +84,7 @@ def test_all_are_made_anew_when_asked_to(tmp_path: Path) -> None:
     make(tmp_path)
     before = read_all(tmp_path)
 
-    assert make(tmp_path, renew=True) == 7
+    assert make(tmp_path, renew=True) == 8
 
     after = read_all(tmp_path)
     assert after.keys() == before.keys()
@@ -101,5 +115,5 @@ def test_the_command_shows_none(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "deploy.credentials", str(tmp_path)]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
 
-    assert done.stdout == "7 passwords made\n"
+    assert done.stdout == "8 passwords made\n"
     assert done.stderr == ""

@@ -139,7 +139,7 @@ def test_a_whole_job_with_the_roles_rights(guarded: Guarded, tmp_path: Path) -> 
                 assert client.get(path).status_code == 200, path
             assert client.delete(job).status_code == 204
             wait_until(lambda: "ananse.finish" in watcher("/api/tasks"), 30)
-            wait_until(lambda: "active_queues" in watcher("/api/workers"), 30)
+            assert "active_queues" in watcher("/api/workers?refresh=1")
         assert operator.acl_log() == []
 
 
@@ -155,7 +155,7 @@ def test_a_script_reaches_no_further_than_its_caller(guarded: Guarded, role: str
     with Redis.from_url(guarded.url(role)) as client:
         for call in ("'GET', 'someone-elses'", "'FLUSHALL'"):
             script = client.register_script(f"return redis.call({call})")
-            with pytest.raises(ResponseError, match="ACL failure in script"):
+            with pytest.raises(ResponseError, match="ACL failure in script|can't (access|run)"):
                 script()
 
 
