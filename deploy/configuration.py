@@ -25,6 +25,10 @@ Every setting is an environment variable. `ananse up` and Docker Compose also re
 current folder, for which `.env.example` is the pattern; the environment wins. Sizes are in bytes, times in
 seconds. A wrong value or an unknown `ANANSE_` name stops the start with one sentence on all that is wrong.
 
+What is not in the environment may lie in a file of that name in small letters in `/run/secrets`, where Docker
+and Kubernetes put secrets: `/run/secrets/ananse_redis_url`. An unknown, empty or unreadable `ananse_` file
+there stops the start too.
+
 This page is made from `shared/settings.py` by `python -m deploy.configuration`.
 """
 _EXAMPLE_HEAD = """\

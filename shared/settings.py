@@ -1,5 +1,5 @@
 """All settings, read once from `ANANSE_*` and passed on as one frozen value. No other file reads the
-environment. docs/configuration.md is checked against this class by a test."""
+environment or the secrets. docs/configuration.md is checked against this class by a test."""
 
 import os
 import re
@@ -16,6 +16,8 @@ from shared.models import parse_models
 PREFIX = "ANANSE_"
 _HTTP_ADDRESS = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 _BROKERS = ("redis", "rediss", "unix", "amqp", "amqps")
+SECRETS_DIR = Path("/run/secrets")
+"""Where Docker and Kubernetes put secrets, a file each: `ananse_redis_url` for ANANSE_REDIS_URL."""
 
 
 class SettingsError(Exception):
@@ -191,7 +193,10 @@ class Settings(BaseSettings):
         description="Where traces go: an OpenTelemetry collector's OTLP/HTTP address, like "
         "`http://collector:4318`; needs the extra `tracing`. Left out, there are none.",
     )
-    state_dir: Path = Field(Path("var"), description="Where `ananse up` keeps its Redis, sockets and logs.")
+    state_dir: Path = Field(
+        Path("var"),
+        description="Where `ananse up` keeps its Redis, sockets and logs, and a worker the file it touches.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -245,19 +250,20 @@ class Settings(BaseSettings):
         return self
 
 
-def load() -> Settings:
-    """Reads the environment.
+def load(secrets_dir: Path = SECRETS_DIR) -> Settings:
+    """Reads the environment, and from `secrets_dir` what is not set there.
 
     Raises SettingsError, in one sentence for all that is wrong, unknown names included.
     """
     known = {PREFIX + name.upper() for name in Settings.model_fields}
-    wrong = [
-        f"{name} is not a setting"
-        for name in sorted(os.environ)
-        if name.startswith(PREFIX) and name not in known
-    ]
+    secrets = _secrets(secrets_dir)
+    names = [name for name in sorted(os.environ) if name.startswith(PREFIX)]
+    wrong = [f"{name} is not a setting" for name in names if name not in known]
+    wrong += [f"{path} is not a setting" for path in secrets if path.name.upper() not in known]
+    faults = [f"{path} {fault}" for path in secrets if (fault := _fault(path))]
+    wrong += faults
     try:
-        settings = Settings()
+        settings = Settings(_secrets_dir=secrets_dir if secrets and not faults else None)
     except ValidationError as error:
         for problem in error.errors():
             name = PREFIX + str(problem["loc"][0]).upper() if problem["loc"] else "the settings together"
@@ -289,3 +295,21 @@ def see_only(device: str) -> None:
             raise SettingsError(
                 f"ANANSE_DEVICE: there is no {device}, CUDA_VISIBLE_DEVICES shows {len(cards)} of the cards."
             )
+
+
+def _secrets(folder: Path) -> list[Path]:
+    """What lies there for us; others may keep theirs beside it."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.name.upper().startswith(PREFIX))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _fault(path: Path) -> str:
+    """Why it cannot be taken as a secret, if so. Docker makes a folder of a file that is not there."""
+    if not path.is_file():
+        return "is no file"
+    try:
+        return "" if path.read_text().strip() else "is empty"
+    except (OSError, UnicodeDecodeError):
+        return "cannot be read"

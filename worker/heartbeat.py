@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from shared.devices import CPU
 from shared.errors import ServiceError
 from shared.fleet import BEAT_S, Orders, WorkerState
 from shared.log import get_logger
+from worker.beat_file import BeatFile
 from worker.context import Context
 from worker.engine.engine import Statistics
 from worker.intake import Intake
@@ -36,6 +38,7 @@ class Heartbeat:
         self._context = context
         self._intake = intake or Intake()
         self._hearing = Hearing(context.settings.deaf_s)
+        self._file = BeatFile(context.settings, context.name)
         self._started_at = time.time()
         self._own_bytes_at_start = 0
         self._stopped = threading.Event()
@@ -51,6 +54,7 @@ class Heartbeat:
     def close(self) -> None:
         self._stopped.set()
         self._thread.join()
+        self._note(self._file.remove)
         try:
             self._context.fleet.leave(self._context.name)
         except ServiceError as error:
@@ -68,6 +72,7 @@ class Heartbeat:
             if orders.drains != self._context.leases.drained.is_set():
                 self._turn()
                 orders = self._tell()
+            self._note(self._file.touch)
             if orders.looks:
                 self._context.dispatcher.dispatch()
         except ServiceError as error:
@@ -110,6 +115,13 @@ class Heartbeat:
         except Exception:
             # As above: nothing may end this thread.
             _log.exception("watch_failed")
+
+    def _note(self, change: Callable[[], None]) -> None:
+        """Work goes on without the file: only who watches it is told less."""
+        try:
+            change()
+        except OSError as error:
+            _log.warning("beat_file_failed", reason=error.strerror)
 
     def _end_if_stuck(self) -> None:
         """A model call cannot be interrupted from outside; the supervisor starts a new process."""

@@ -1,6 +1,7 @@
 """The settings as an operator gives them: read once, refused all at once, and never shown."""
 
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr, ValidationError
@@ -151,3 +152,50 @@ def test_the_broker_is_the_job_store_unless_another_is_named() -> None:
 def test_a_broker_that_nobody_can_speak_to_is_refused() -> None:
     with pytest.raises(ValidationError, match="amqp://"):
         Settings(broker_url="kafka://here")
+
+
+def test_a_secret_may_lie_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "ananse_redis_url").write_text("redis://api:opensesame@redis:6379/0\n")
+    (tmp_path / "someone_elses").write_text("x")
+
+    assert load(tmp_path).redis_url == "redis://api:opensesame@redis:6379/0"
+
+
+def test_the_environment_goes_before_a_file(give: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "ananse_flower_password").write_text("from the file")
+    (tmp_path / "ananse_flower_user").write_text("from-the-file")
+    give.setenv("ANANSE_FLOWER_PASSWORD", "from the environment")
+    give.setenv("ANANSE_FLOWER_USER", "")
+
+    settings = load(tmp_path)
+
+    assert settings.flower_password == SecretStr("from the environment")
+    assert settings.flower_user == "from-the-file"
+
+
+def test_secrets_that_cannot_be_taken_are_told_by_path(tmp_path: Path) -> None:
+    (tmp_path / "ananse_redis").write_text("redis://redis")
+    (tmp_path / "ananse_flower_user").write_text("\n")
+    (tmp_path / "ananse_flower_password").mkdir()
+
+    with pytest.raises(SettingsError) as raised:
+        load(tmp_path)
+
+    sentence = str(raised.value)
+    assert f"{tmp_path}/ananse_redis is not a setting" in sentence
+    assert f"{tmp_path}/ananse_flower_user is empty" in sentence
+    assert f"{tmp_path}/ananse_flower_password is no file" in sentence
+
+
+def test_what_is_wrong_in_a_file_does_not_spill_it(tmp_path: Path) -> None:
+    (tmp_path / "ananse_webhook_secret").write_text("whsec_opensesame")
+    (tmp_path / "ananse_port").write_text("opensesame")
+
+    with pytest.raises(SettingsError, match="ANANSE_PORT") as raised:
+        load(tmp_path)
+
+    assert "opensesame" not in str(raised.value)
+
+
+def test_there_need_not_be_any_secrets(tmp_path: Path) -> None:
+    assert load(tmp_path / "none") == Settings()
