@@ -18,7 +18,6 @@ from torch import Tensor
 
 from shared.transcript import Word
 from worker.engine.listening import Encoded
-from worker.engine.time_warp import cheapest_path
 from worker.engine.utterances import Piece
 from worker.engine.values import Utterance
 
@@ -116,7 +115,11 @@ def _smoothed(weights: Tensor) -> NDArray[np.float64]:
 
 
 def _token_starts(attention: NDArray[np.float64]) -> NDArray[np.float64]:
-    tokens, positions = cheapest_path(-attention).T
+    # Loads numba, which only word times need.
+    from librosa.sequence import dtw  # noqa: PLC0415
+
+    _, path = dtw(C=-attention)
+    tokens, positions = path[::-1].T
     arrivals = np.flatnonzero(np.diff(tokens, prepend=-1))
     return np.asarray(positions[arrivals] * SECONDS_PER_POSITION, dtype=np.float64)
 

@@ -9,7 +9,7 @@ import pytest
 from shared.ledger import PREPARE, PREPARE_QUEUE, Hint
 from shared.redis_store import RedisStore
 from shared.settings import Settings
-from shared.task_queue import CeleryQueue, Messages, make_celery
+from shared.task_queue import CeleryQueue, RedisMessages, make_celery
 from tests.chaos.crew import Crew, assert_all_right, crew, has_ended, impatient
 from tests.chaos.sounds import sounds
 from tests.deploy.admin.conftest import Admin
