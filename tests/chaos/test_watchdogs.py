@@ -11,7 +11,7 @@ from shared.settings import Settings
 from shared.task_queue import make_celery
 from tests.support.service import SAMPLES, Service
 from tests.support.worker_process import PLAIN, WorkerProcess, worker_process
-from worker.heartbeat import EXIT_DEAF
+from worker.watchdog import EXIT_DEAF
 
 pytestmark = [pytest.mark.redis, pytest.mark.service, pytest.mark.slow]
 

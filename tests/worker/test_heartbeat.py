@@ -1,20 +1,16 @@
 """What a worker says about itself, and that it says so at once."""
 
-import mmap
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 
 import pytest
 
-from shared.ledger import PREPARE_QUEUE, Hint
 from shared.redis_store import RedisStore
 from shared.settings import Settings
-from shared.task_queue import CeleryQueue, RedisMessages, make_celery
 from tests.support.jobs import submit
 from tests.support.worker_context import MODEL, submit_part, worker_context
 from worker.context import Context
-from worker.heartbeat import Hearing, Heartbeat, own_bytes, rss_bytes, state
+from worker.heartbeat import Heartbeat, state
 from worker.steps import perform
 
 pytestmark = pytest.mark.redis
@@ -120,16 +116,6 @@ def test_a_worker_is_not_drained_for_the_one_before_it_of_its_name(context: Cont
     heartbeat.close()
 
 
-def test_a_broker_library_that_breaks_does_not_end_the_heartbeat(context: Context) -> None:
-    """kombu 5.7.0 on a connection that is gone: 'NoneType' object has no attribute 'channel'."""
-
-    class Broken:
-        def waiting(self, queues: Iterable[str]) -> int:
-            raise AttributeError("'NoneType' object has no attribute 'channel'")
-
-    Heartbeat(replace(context, messages=Broken())).watch()
-
-
 def test_a_worker_s_own_state_survives_the_fleet(context: Context) -> None:
     told = state(context)
 
@@ -138,50 +124,6 @@ def test_a_worker_s_own_state_survives_the_fleet(context: Context) -> None:
     assert context.fleet.live() == (told,)
 
 
-def test_who_fetches_nothing_while_messages_wait_is_deaf() -> None:
-    hearing = Hearing(30)
-    assert not hearing.is_deaf(5, 0, 0)
-    assert not hearing.is_deaf(5, 0, 29)
-    assert hearing.is_deaf(5, 0, 31)
-
-
-def test_who_fetches_or_has_nothing_to_fetch_is_not() -> None:
-    hearing = Hearing(30)
-    for now in range(0, 300, 10):
-        assert not hearing.is_deaf(5, now // 20, now)
-    assert not hearing.is_deaf(0, 14, 400)
-    assert not hearing.is_deaf(3, 14, 800)
-    assert hearing.is_deaf(3, 14, 831)
-
-
 @pytest.mark.redis
-def test_messages_of_a_worker_s_queues_are_counted(store: RedisStore) -> None:
-    with make_celery(url_of(store)) as celery:
-        for _ in range(3):
-            CeleryQueue(celery).send(PREPARE_QUEUE, Hint("job_1", "prepare"))
-
-    assert RedisMessages(store).waiting([PREPARE_QUEUE, "deliver"]) == 3
-
-
 def url_of(store: RedisStore) -> str:
     return f"unix://{store.client.connection_pool.connection_kwargs['path']}?db=0"
-
-
-def test_weights_that_come_and_go_are_no_growth(context: Context) -> None:
-    engine, card = context.engines[MODEL]
-    weights = 2**40
-    heavy = replace(context, engines={MODEL: (engine, replace(card, parameters=weights // 4))})
-    assert rss_bytes() - own_bytes(heavy) > weights * 0.99
-
-    engine._resident.rest()
-
-    assert abs(rss_bytes() - own_bytes(heavy)) < weights * 0.01
-
-
-def test_memory_is_told() -> None:
-    before, size = rss_bytes(), 64 * 2**20
-    # Not from the heap, which may have room that it never gave back.
-    with mmap.mmap(-1, size) as held:
-        for page in range(0, size, mmap.PAGESIZE):
-            held[page] = 1
-        assert rss_bytes() - before >= size * 0.9
