@@ -1,6 +1,8 @@
 """The command itself, on the test's own Redis and folder."""
 
+import io
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 
 import pytest
@@ -23,13 +25,14 @@ Admin = Callable[..., Said]
 
 
 @pytest.fixture
-def admin(settings: Settings, store: RedisStore, capsys: pytest.CaptureFixture[str]) -> Iterator[Admin]:
+def admin(settings: Settings, store: RedisStore) -> Iterator[Admin]:
     """Runs `ananse admin` with these words."""
 
     def run(*words: str) -> Said:
-        status = cli.main(["admin", *words])
-        said = capsys.readouterr()
-        return Said(status, said.out, said.err)
+        # Not pytest's streams, which are closed after the test: loggers keep what they are first given.
+        with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+            status = cli.main(["admin", *words])
+        return Said(status, out.getvalue(), err.getvalue())
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(f"{PREFIX}REDIS_URL", settings.redis_url)
