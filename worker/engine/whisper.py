@@ -100,8 +100,9 @@ class WhisperRunner:
         pcm = probe.speechlike()
         window = Window(0, 0.0, pcm, len(pcm) / SAMPLE_RATE, options)
         heard = self.run([window])
-        if not all(math.isfinite(one.avg_logprob) for one in heard):
-            raise ArithmeticError("log-probabilities are not numbers")
+        # Tokens without a probability are left out of the mean, so that alone would not show it.
+        if not all(math.isfinite(one.avg_logprob + one.no_speech_prob) for one in heard):
+            raise ArithmeticError("probabilities are not numbers")
         # On a processor each row takes its own pass; a card has kernels for the size of the whole.
         if batch_size > 1 and self._loaded.model.device.type == "cuda":
             # What does not fit now will be halved when it matters.

@@ -139,17 +139,21 @@ def test_a_model_that_cannot_be_loaded_again_hands_its_windows_on(make: Make, fa
             assert let_go.wait(PATIENCE_S)
             raise failure
 
-    engine = make(Loads(once), idle_s=BLINK_S)
+    loads = Loads(once)
+    engine = make(loads, idle_s=BLINK_S)
     wait_until_idle(engine)
     first = engine.submit("job", window())
     assert is_loading.wait(PATIENCE_S)
     waiting = engine.submit("other", window())
     let_go.set()
 
-    for future in (first, waiting, engine.submit("late", window())):
+    for future in (first, waiting):
         with pytest.raises(NoWorker):
             future.result(PATIENCE_S)
+    with pytest.raises(NoWorker):
+        engine.submit("late", window()).result(PATIENCE_S)
     assert engine.statistics().lost
+    assert loads.tries == 2, "it was given up, not tried for every window"
 
 
 def test_files_that_are_not_the_same_any_more_are_not_used(make: Make) -> None:
