@@ -203,7 +203,7 @@ local function begin_owed(id)
   local record = redis.call('HMGET', key('job', id), 'fresh_ms', 'model_name')
   if not record[1] then return end
   redis.call('HDEL', key('job', id), 'fresh_ms')
-  redis.call('HINCRBY', prefix .. 'fresh', record[2] or '', -tonumber(record[1]))
+  redis.call('HINCRBY', prefix .. 'fresh', record[2] or '', 0 - tonumber(record[1]))
 end
 
 local function settle_owed(id)
