@@ -75,7 +75,7 @@ $(RUN_STAMP): pyproject.toml | $(PY)
 	@$(install)
 	@touch $@
 
-$(DEV_STAMP): EXTRAS := api,worker,local,dev
+$(DEV_STAMP): EXTRAS := api,worker,local,s3,dev
 $(DEV_STAMP): pyproject.toml | $(PY)
 	@$(install)
 	@touch $(RUN_STAMP) $@

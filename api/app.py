@@ -12,7 +12,7 @@ from api.estimates import Speeds
 from api.openapi import INFO
 from api.parts import EXTENSION, Parts
 from shared import log
-from shared.blob_store import BlobStore
+from shared.blobs import open_blobs
 from shared.endings import Endings
 from shared.errors import DependencyError
 from shared.fleet import Fleet
@@ -58,7 +58,7 @@ def create_app(settings: Settings | None = None, tasks: TaskQueue | None = None)
 def _wire(settings: Settings, tasks: TaskQueue | None) -> Parts:
     store = RedisStore(connect(settings.redis_url, timeout_s=_STORE_S, is_patient=False))
     ledger, fleet = Ledger(store, settings.lease_s), Fleet(store)
-    jobs, blobs = JobStore(store), BlobStore(settings.blob_url)
+    jobs, blobs = JobStore(store), open_blobs(settings)
     return Parts(
         settings=settings,
         models=parse_models(settings.models),

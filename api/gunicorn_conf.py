@@ -13,6 +13,7 @@ from api.auth import address_to_bind
 from api.gunicorn_worker import Worker
 from api.parts import EXTENSION
 from shared import log
+from shared.blobs import open_blobs
 from shared.settings import Settings, SettingsError, load
 
 _EXIT_CONFIGURATION = 78
@@ -22,7 +23,10 @@ _MOST_CONNECTIONS = 4096
 def _load() -> Settings:
     """A start-up mistake is one sentence, not a traceback."""
     try:
-        return load()
+        settings = load()
+        # To see that there is such a store; every process opens its own.
+        open_blobs(settings)
+        return settings
     except SettingsError as error:
         sys.stderr.write(f"ananse: {error}\n")
         sys.exit(_EXIT_CONFIGURATION)

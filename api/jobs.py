@@ -17,7 +17,7 @@ from api.problems import one_invalid, request_id
 from api.render import etag, job_out, job_path, retry_after_s
 from api.schemas import JobPath, JobQuery, JobsQuery, NoQuery
 from api.submissions import new_id, refuse_when_full, request_hash, resubmit, submit
-from api.uploads import FORM, UploadLimits, receive
+from api.uploads import FORM, Place, UploadLimits, receive
 from api.waiting import wait_for
 from shared import job_files
 from shared.errors import (
@@ -144,7 +144,7 @@ def delete_job(path: JobPath, query: NoQuery) -> Response:
     # The manifest goes first: whatever happens in between, nobody takes the rest for an accepted job.
     parts().blobs.remove(job_files.manifest(job.id))
     parts().jobs.delete(job.id)
-    parts().blobs.remove(job_files.folder(job.id))
+    parts().blobs.remove_folder(job_files.folder(job.id))
     return Response(status=204)
 
 
@@ -183,12 +183,14 @@ def take_in(*file_fields: str) -> tuple[Job, bool]:
         read_options(parts(), merged(query, {}))
     refuse_when_full(parts(), key)
     limits = UploadLimits(parts().settings.max_upload_bytes, parts().settings.upload_idle_s)
-    with receive(request, parts().blobs, limits, file_fields, name) as received:
+    job_id = new_id()
+    place = Place(parts().blobs, job_files.media(job_id))
+    with receive(request, place, limits, file_fields, name) as received:
         options = read_options(parts(), merged(query, received.fields))
         upload = received.upload
         media = Media(upload.name, upload.size_bytes, upload.sha256)
         new = NewJob(
-            new_id(),
+            job_id,
             tenant,
             options,
             media,
@@ -197,7 +199,7 @@ def take_in(*file_fields: str) -> tuple[Job, bool]:
             request_hash=request_hash(media, options),
             audio_s=guess_duration_s(upload.head, upload.size_bytes),
         )
-        return submit(parts(), new, upload.path)
+        return submit(parts(), new, upload.draft)
 
 
 def find(job_id: str) -> Job:

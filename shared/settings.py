@@ -5,6 +5,7 @@ import os
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -12,6 +13,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from shared.models import parse_models
 
 PREFIX = "ANANSE_"
+OBJECT_PART_BYTES = 5 * 2**20
+"""The least an object store takes as a part of an upload."""
+MOST_OBJECT_BYTES = OBJECT_PART_BYTES * 10_000
+"""And that is the most parts it takes."""
 
 
 class SettingsError(Exception):
@@ -32,7 +37,8 @@ class Settings(BaseSettings):
         "Left out, `ananse up` starts one.",
     )
     blob_url: str = Field(
-        "file://./var/blobs", description="Where media, audio parts and transcripts lie (fsspec URL)."
+        "file://./var/blobs",
+        description="Where media, audio parts and transcripts lie: `file:///folder` or `s3://bucket/prefix`.",
     )
     models: str = Field(
         "models/synthetic-en",
@@ -40,6 +46,29 @@ class Settings(BaseSettings):
         "`[alias=]source[@revision][?window_s=8]`. The first is the default.",
     )
     hf_endpoint: str | None = Field(None, description="Another model hub than the public one.")
+
+    # Object store
+    s3_endpoint: str | None = Field(
+        None,
+        description="For `s3://`: address of a store that is not AWS's, such as `https://minio.example:9000`.",
+    )
+    s3_region: str | None = Field(
+        None, description="Left out, what AWS's own settings of the machine say, or `us-east-1`."
+    )
+    s3_addressing: Literal["auto", "path", "virtual"] = Field(
+        "auto",
+        description="Bucket in the path or in the host name; `auto` is `path` at an endpoint of yours.",
+    )
+    s3_access_key_id: str | None = Field(
+        None,
+        description="Left out, credentials come as for AWS's own programs: environment, profile or role.",
+    )
+    s3_secret_access_key: SecretStr | None = Field(None, description="The secret of that key.")
+    scratch_dir: Path | None = Field(
+        None,
+        description="Where a worker keeps a recording while it decodes it; needs room for the largest upload "
+        "times twice `ANANSE_PREPARE_SLOTS`. Left out, `scratch` in `ANANSE_STATE_DIR`.",
+    )
 
     # HTTP
     host: str = Field("127.0.0.1", description="Address the API binds to.")
@@ -174,8 +203,31 @@ class Settings(BaseSettings):
         parse_models(models)
         return models
 
+    @field_validator("blob_url")
+    @classmethod
+    def _is_a_store(cls, url: str) -> str:
+        place = urlsplit(url)
+        if place.scheme not in ("", "file", "s3") or not (place.netloc or place.path.strip("/")):
+            raise ValueError("must be file:///folder or s3://bucket/prefix")
+        if place.scheme == "s3" and not place.netloc:
+            raise ValueError("names no bucket: s3://bucket/prefix")
+        return url
+
+    @field_validator("s3_endpoint")
+    @classmethod
+    def _is_an_address(cls, url: str | None) -> str | None:
+        if url is not None and not (urlsplit(url).scheme in ("http", "https") and urlsplit(url).netloc):
+            raise ValueError("must begin with http:// or https://")
+        return url
+
     @model_validator(mode="after")
     def _agree(self) -> Self:
+        if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
+            raise ValueError("s3_access_key_id and s3_secret_access_key must be given together")
+        if self.blob_url.startswith("s3:") and self.max_upload_bytes > MOST_OBJECT_BYTES:
+            raise ValueError(
+                f"an object store takes no upload of more than {MOST_OBJECT_BYTES / 2**30:.1f} GiB"
+            )
         if self.hint_s > self.lease_s * 10:
             raise ValueError("hint_s must not be more than ten times lease_s")
         return self

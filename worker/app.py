@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from celery import Celery, signals
 
-from shared.blob_store import BlobStore
+from shared.blobs import open_blobs
 from shared.endings import Endings
 from shared.fleet import Fleet
 from shared.job_store import JobStore
@@ -82,12 +82,13 @@ def load_whisper(source: ModelSource, settings: Settings) -> Runner:
 def build(settings: Settings, load: Load = load_whisper) -> Worker:
     """Loads the models, which takes a while. Raises ModelUnavailable when one cannot be had."""
     name = f"{socket.gethostname()}-{os.getpid()}"
+    # Before the models: what is wrong here is told at once.
+    blobs = open_blobs(settings)
     engines = _engines(settings, load)
     store = RedisStore(connect(settings.redis_url, retries=_REDIS_RETRIES))
     ledger = Ledger(store, settings.lease_s)
     fleet = Fleet(store)
     jobs = JobStore(store)
-    blobs = BlobStore(settings.blob_url)
     celery = make_celery(settings.redis_url)
     dispatcher = Dispatcher(ledger, fleet, CeleryQueue(celery), settings.hint_s)
     outcomes = Outcomes(store, blobs)
