@@ -5,7 +5,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -295,6 +295,45 @@ def test_a_copy_of_a_large_blob_is_made_in_parts(settings: Settings, blobs: Blob
     bucket_of(settings).copy("jobs/job_1/media", "jobs/job_2/media", 5 * MIB)
 
     assert blobs.read("jobs/job_2/media") == content
+
+
+@contextmanager
+def changing(url: str, before: bytes, after: bytes) -> Iterator[str]:
+    """A way to the store on which some bytes change: its address."""
+    host, _, port = url.removeprefix("http://").partition(":")
+
+    def carry(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while received := source.recv(2**16):
+                target.sendall(received.replace(before, after))
+        target.close()
+
+    def serve(server: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = server.accept()
+                store = socket.create_connection((host, int(port)))
+                for pair in ((client, store), (store, client)):
+                    Thread(target=carry, args=pair, daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        Thread(target=serve, args=(server,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def test_bytes_that_change_on_their_way_are_refused(
+    objects: ObjectStore, settings: Settings, blobs: BlobStore
+) -> None:
+    with changing(objects.url, b"sound", b"noise") as url:
+        spoiled = unseen(with_(settings, s3_endpoint=url))
+        spoiled.write("jobs/job_2/media", b"quiet")
+        with pytest.raises(BlobUnavailable):
+            spoiled.write("jobs/job_2/media", b"sound")
+        with pytest.raises(BlobUnavailable), spoiled.draft("jobs/job_2/media") as draft:
+            draft.write(b"sound" + bytes(6 * MIB))
+
+    assert blobs.read("jobs/job_2/media") == b"quiet"
 
 
 def test_two_bytes_of_a_large_blob_are_not_all_of_it(objects: ObjectStore, blobs: BlobStore) -> None:
