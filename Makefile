@@ -84,7 +84,7 @@ $(RUN_STAMP): pyproject.toml | $(PY)
 	@$(install)
 	@touch $@
 
-$(DEV_STAMP): EXTRAS := api,worker,local,tracing,dev
+$(DEV_STAMP): EXTRAS := api,worker,local,s3,tracing,dev
 $(DEV_STAMP): pyproject.toml | $(PY)
 	@$(install)
 	@touch $(RUN_STAMP) $@

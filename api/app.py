@@ -15,7 +15,7 @@ from api.metrics import Metrics
 from api.openapi import INFO
 from api.parts import EXTENSION, Parts
 from shared import log, tracing
-from shared.blob_store import BlobStore
+from shared.blobs import open_blobs
 from shared.endings import Endings
 from shared.errors import DependencyError
 from shared.fleet import Fleet
@@ -65,7 +65,7 @@ def create_app(settings: Settings | None = None, tasks: TaskQueue | None = None)
 def _wire(settings: Settings, tasks: TaskQueue | None) -> Parts:
     store = RedisStore(connect(settings.redis_url, timeout_s=_STORE_S, is_patient=False))
     ledger, fleet = Ledger(store, settings.lease_s), Fleet(store)
-    jobs, blobs = JobStore(store), BlobStore(settings.blob_url)
+    jobs, blobs = JobStore(store), open_blobs(settings)
     models = parse_models(settings.models)
     celery = make_celery(settings.broker, _HINT_S)
     return Parts(

@@ -14,6 +14,7 @@ from api.gunicorn_log import Log
 from api.gunicorn_worker import Worker
 from api.parts import EXTENSION
 from shared import log, tracing
+from shared.blobs import open_blobs
 from shared.settings import Settings, SettingsError, load
 
 _EXIT_CONFIGURATION = 78
@@ -25,6 +26,8 @@ def _load() -> Settings:
     try:
         settings = load()
         tracing.require(settings)
+        # To see that there is such a store; every process opens its own.
+        open_blobs(settings)
         return settings
     except SettingsError as error:
         sys.stderr.write(f"ananse: {error}\n")

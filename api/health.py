@@ -1,7 +1,5 @@
 """Probes that differ: `livez` is this process, `readyz` what a submit needs. And metrics for Prometheus."""
 
-import tempfile
-
 from flask import Response
 from flask_openapi.blueprint import APIBlueprint
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -9,12 +7,9 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from api.answers import LiveOut, ReadyOut
 from api.jobs import json_answer
 from api.openapi import SERVICE, answers, content
-from api.parts import Parts, parts
+from api.parts import parts
 from api.schemas import NoQuery
-from shared.blob_store import BlobMissing
 from shared.errors import BlobUnavailable, Rebuilding, StorageFull
-
-_RETRY_S = 5.0
 
 blueprint = APIBlueprint("health", __name__, abp_tags=[SERVICE])
 
@@ -33,7 +28,7 @@ def readyz(query: NoQuery) -> Response:
     """503 when the job store or the file store does not answer, or lost records are being made again. Having
     no worker is no reason: jobs wait."""
     parts().jobs.ping()
-    check_blobs(parts())
+    parts().blobs.check()
     parts().rebuild.require_whole()
     shape = ReadyOut(checks={"job_store": "ok", "file_store": "ok"}, workers=parts().fleet.count())
     return json_answer(shape.model_dump_json())
@@ -54,14 +49,3 @@ def metrics(query: NoQuery) -> Response:
     """Of all processes of this API, and of the ledger; workers tell their own. Answers while Redis is
     away."""
     return Response(parts().metrics.text(), content_type=CONTENT_TYPE_LATEST)
-
-
-def check_blobs(parts: Parts) -> None:
-    """Raises BlobUnavailable, StorageFull."""
-    try:
-        parts.blobs.free_bytes()
-        with tempfile.TemporaryFile(dir=parts.blobs.incoming) as file:
-            file.write(b"ok")
-        parts.blobs.exists("jobs")
-    except (BlobMissing, OSError) as error:
-        raise BlobUnavailable(retry_after_s=_RETRY_S) from error

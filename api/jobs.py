@@ -19,7 +19,7 @@ from api.render import etag, job_out, job_path, retry_after_s
 from api.requests import about, visit
 from api.schemas import JobPath, JobQuery, JobsQuery, NoQuery
 from api.submissions import new_id, refuse_when_full, request_hash, resubmit, submit
-from api.uploads import FORM, UploadLimits, receive
+from api.uploads import FORM, Place, UploadLimits, receive
 from api.waiting import wait_for
 from shared import job_files
 from shared.errors import (
@@ -149,7 +149,7 @@ def delete_job(path: JobPath, query: NoQuery) -> Response:
     # The manifest goes first: whatever happens in between, nobody takes the rest for an accepted job.
     parts().blobs.remove(job_files.manifest(job.id))
     parts().jobs.delete(job.id)
-    parts().blobs.remove(job_files.folder(job.id))
+    parts().blobs.remove_folder(job_files.folder(job.id))
     _log.info("job_deleted")
     return Response(status=204)
 
@@ -189,16 +189,18 @@ def take_in(*file_fields: str) -> tuple[Job, bool]:
         read_options(parts(), merged(query, {}))
     refuse_when_full(parts(), key)
     limits = UploadLimits(parts().settings.max_upload_bytes, parts().settings.upload_idle_s)
+    job_id = new_id()
+    place = Place(parts().blobs, job_files.media(job_id))
     with ExitStack() as held:
         with parts().tracer.span("receive") as span:
-            received = held.enter_context(receive(request, parts().blobs, limits, file_fields, name))
+            received = held.enter_context(receive(request, place, limits, file_fields, name))
             span.note(size_bytes=received.upload.size_bytes)
         options = read_options(parts(), merged(query, received.fields))
         upload = received.upload
         parts().metrics.uploaded(upload.size_bytes)
         media = Media(upload.name, upload.size_bytes, upload.sha256)
         new = NewJob(
-            new_id(),
+            job_id,
             tenant,
             options,
             media,
@@ -208,7 +210,7 @@ def take_in(*file_fields: str) -> tuple[Job, bool]:
             audio_s=guess_duration_s(upload.head, upload.size_bytes),
             traceparent=visit().span.traceparent,
         )
-        job, is_new = submit(parts(), new, upload.path)
+        job, is_new = submit(parts(), new, upload.draft)
         about(job)
         return job, is_new
 

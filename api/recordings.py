@@ -1,5 +1,6 @@
 """/v1/jobs/{id}/audio: the recording back, as it came, with Range for players."""
 
+import os
 import unicodedata
 from contextlib import ExitStack
 from urllib.parse import quote
@@ -53,9 +54,10 @@ def get_audio(path: JobPath, query: NoQuery) -> Response:
 
 
 def _answer(parts: Parts, job: Job) -> Response:
-    size = parts.blobs.size(job_files.media(job.id))
     with ExitStack() as opened:
         file = opened.enter_context(parts.blobs.open(job_files.media(job.id)))
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
         # Not passed through directly: werkzeug would then forget to close what is open.
         answer = Response(FileWrapper(file, _BLOCK_BYTES), mimetype=_mimetype(job.media.container))
         answer.content_length = size

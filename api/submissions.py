@@ -6,13 +6,12 @@ import hashlib
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from api.durations import guess_duration_s
 from api.estimates import retry_after_s
 from api.parts import Parts
 from shared import job_files
-from shared.blob_store import BlobMissing
+from shared.blob_store import BlobMissing, Draft
 from shared.errors import (
     BacklogFull,
     DependencyError,
@@ -45,12 +44,12 @@ def request_hash(media: Media, options: Options) -> str:
     return hashlib.sha256(f"{media.sha256}\n{options.to_json()}".encode()).hexdigest()
 
 
-def submit(parts: Parts, new: NewJob, path: Path) -> tuple[Job, bool]:
-    """Makes the job of an uploaded file; the job, and whether it is new.
+def submit(parts: Parts, new: NewJob, recording: Draft) -> tuple[Job, bool]:
+    """Makes the job of an uploaded recording; the job, and whether it is new.
 
     Raises IdempotencyMismatch.
     """
-    return _enter(parts, new, lambda: parts.blobs.adopt(job_files.media(new.id), path))
+    return _enter(parts, new, recording.keep)
 
 
 def resubmit(parts: Parts, job: Job, request_id: str, traceparent: str = "") -> Job:
@@ -113,10 +112,10 @@ def _record(parts: Parts, new: NewJob) -> tuple[Job, bool]:
         # The record may yet come to be, when the job store wakes up, and then needs its recording.
         raise
     except BaseException:
-        parts.blobs.remove(job_files.folder(new.id))
+        parts.blobs.remove_folder(job_files.folder(new.id))
         raise
     if not is_new:
-        parts.blobs.remove(job_files.folder(new.id))
+        parts.blobs.remove_folder(job_files.folder(new.id))
         new = replace(new, id=job.id)
     _confirm(parts, new, is_new)
     return job, is_new
@@ -155,7 +154,7 @@ def _confirm(parts: Parts, new: NewJob, is_new: bool) -> None:
             # What an earlier request made may have been promised by now.
             if is_new:
                 parts.jobs.delete(new.id)
-                parts.blobs.remove(job_files.folder(new.id))
+                parts.blobs.remove_folder(job_files.folder(new.id))
             raise
     try:
         parts.jobs.get(new.id)

@@ -1,20 +1,15 @@
-"""Receives a request's body: streams the recording into one file of the blob store's incoming folder, hashed
-on the way, never whole in memory and never written twice."""
+"""Receives a request's body: streams the recording into a draft of the blob store, hashed on the way, never
+whole in memory and never written twice."""
 
 import hashlib
 import math
-import os
 import socket
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from errno import EDQUOT, ENOSPC
 from itertools import chain
-from pathlib import Path
 from threading import Event, Thread
-from typing import IO
 
 from flask import Request
 from gunicorn.http.errors import ParseException
@@ -24,9 +19,8 @@ from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDeco
 
 from api.durations import HEAD_BYTES
 from api.problems import one_invalid
-from shared.blob_store import BlobStore
+from shared.blob_store import BlobStore, Draft
 from shared.errors import (
-    BlobUnavailable,
     IncompleteUpload,
     LengthRequired,
     RequestError,
@@ -59,10 +53,18 @@ class UploadLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
-    """A whole recording on disk, fsynced; `name` is what the client calls it, `head` its first bytes."""
+class Place:
+    """Where the recording is to lie; `name` is the blob's."""
 
-    path: Path
+    blobs: BlobStore
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A whole recording, to be kept; `name` is what the client calls it, `head` its first bytes."""
+
+    draft: Draft
     size_bytes: int
     sha256: str
     name: str
@@ -79,23 +81,24 @@ class Received:
 
 @contextmanager
 def receive(
-    request: Request, blobs: BlobStore, limits: UploadLimits, file_fields: Sequence[str], name: str = ""
+    request: Request, place: Place, limits: UploadLimits, file_fields: Sequence[str], name: str = ""
 ) -> Iterator[Received]:
-    """The body of the request, gone again at the end of the block unless it was adopted.
+    """The body of the request, gone again at the end of the block unless it was kept.
 
     A form's file is the part named one of `file_fields`; any other body is the recording, called `name`.
     Raises UploadTooLarge, IncompleteUpload, StorageFull, RequestError.
     """
-    _refuse_early(request, blobs, limits)
-    with Patience(request, limits.idle_s) as patience, PartFile(blobs, limits.max_bytes) as part:
+    _refuse_early(request, place.blobs, limits)
+    with Patience(request, limits.idle_s) as patience, place.blobs.draft(place.name) as draft:
+        intake = Intake(place.blobs, draft, limits.max_bytes)
         body = _chunks(request, patience)
         if request.mimetype == FORM:
-            name, fields = _receive_form(request, body, part, file_fields)
+            name, fields = _receive_form(request, body, intake, file_fields)
         else:
             fields = {}
             for chunk in body:
-                part.write(chunk)
-        yield Received(part.finish(_shown_name(name)), fields)
+                intake.write(chunk)
+        yield Received(intake.finish(_shown_name(name)), fields)
 
 
 class Patience:
@@ -147,27 +150,17 @@ class Patience:
                 return
 
 
-class PartFile:
-    """A file that is not whole yet. Removed on leaving, unless it has been moved away."""
+class Intake:
+    """Measures a recording on its way into the draft."""
 
-    def __init__(self, blobs: BlobStore, max_bytes: int) -> None:
+    def __init__(self, blobs: BlobStore, draft: Draft, max_bytes: int) -> None:
         self._blobs = blobs
+        self._draft = draft
         self._max_bytes = max_bytes
         self._hash = hashlib.sha256()
         self._size = 0
         self._looked_at_room = 0
         self._head = b""
-
-    def __enter__(self) -> "PartFile":
-        with _storage_errors():
-            handle, path = tempfile.mkstemp(dir=self._blobs.incoming, suffix=".part")
-        self._path = Path(path)
-        self._file: IO[bytes] = os.fdopen(handle, "wb", buffering=0)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._path.unlink(missing_ok=True)
 
     def write(self, chunk: bytes) -> None:
         self._size += len(chunk)
@@ -178,18 +171,12 @@ class PartFile:
             _refuse_when_full(self._blobs, 0)
         self._head = self._head or chunk[:HEAD_BYTES]
         self._hash.update(chunk)
-        with _storage_errors():
-            left = memoryview(chunk)
-            while left:
-                left = left[self._file.write(left) :]
+        self._draft.write(chunk)
 
     def finish(self, name: str) -> Upload:
         if not self._size:
             raise RequestError("The file is empty.")
-        with _storage_errors():
-            os.fsync(self._file.fileno())
-        self._file.close()
-        return Upload(self._path, self._size, self._hash.hexdigest(), name, self._head)
+        return Upload(self._draft, self._size, self._hash.hexdigest(), name, self._head)
 
 
 def _refuse_early(request: Request, blobs: BlobStore, limits: UploadLimits) -> None:
@@ -225,7 +212,7 @@ def _chunks(request: Request, patience: Patience) -> Iterator[bytes]:
 
 
 def _receive_form(
-    request: Request, body: Iterator[bytes], part: PartFile, file_fields: Sequence[str]
+    request: Request, body: Iterator[bytes], intake: Intake, file_fields: Sequence[str]
 ) -> tuple[str, dict[str, str]]:
     """The file's name, and the other fields; they may stand before or behind the file."""
     boundary = request.mimetype_params.get("boundary", "").encode("latin-1", "replace")
@@ -247,7 +234,7 @@ def _receive_form(
             else:
                 texts[name] = bytearray()
         elif isinstance(event, Data) and is_file:
-            part.write(event.data)
+            intake.write(event.data)
         elif isinstance(event, Data) and name in texts:
             texts[name] += event.data
             if sum(map(len, texts.values())) > MOST_FIELD_BYTES:
@@ -285,13 +272,3 @@ def _shown_name(name: str) -> str:
     base = name.replace("\\", "/").rsplit("/", 1)[-1]
     clean = "".join(character for character in base if character.isprintable()).strip()
     return clean[:_MOST_NAME_CHARS] or "audio"
-
-
-@contextmanager
-def _storage_errors() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (ENOSPC, EDQUOT):
-            raise StorageFull(retry_after_s=_RETRY_FULL_S) from error
-        raise BlobUnavailable(retry_after_s=10) from error

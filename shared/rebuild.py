@@ -84,14 +84,17 @@ class Rebuild:
 
     def _make_whole(self) -> None:
         began = time.monotonic()
-        self._blobs.require()
+        self._blobs.check()
         known = self._blobs.folders("jobs")
+        deleted = set()
         for chunk in _chunks(known):
             for job_id, status in zip(chunk, self._statuses(chunk), strict=True):
-                if status is None or not Status(status).is_terminal:
-                    self.restore(job_id, is_forgotten=status is None)
-        self._forget_deleted(set(known))
+                is_open = status is None or not Status(status).is_terminal
+                if is_open and not self.restore(job_id, is_forgotten=status is None):
+                    # Some stores name a folder for a while after all in it was deleted.
+                    deleted.add(job_id)
         if known:
+            self._forget_deleted(set(known) - deleted)
             _log.info("records_compared", jobs=len(known), seconds=round(time.monotonic() - began, 3))
 
     def _accept_again(self, accepted: NewJob) -> None:
@@ -107,8 +110,6 @@ class Rebuild:
 
         A recording is there before its record, so a job without one is no newcomer.
         """
-        if not known:
-            return
         for chunk in _chunks([job_id for job_id in self._recorded() if job_id not in known]):
             for job_id, status in zip(chunk, self._statuses(chunk), strict=True):
                 is_open = status is not None and not Status(status).is_terminal

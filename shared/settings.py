@@ -6,6 +6,7 @@ import re
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -18,6 +19,10 @@ _HTTP_ADDRESS = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 _BROKERS = ("redis", "rediss", "unix", "amqp", "amqps")
 SECRETS_DIR = Path("/run/secrets")
 """Where Docker and Kubernetes put secrets, a file each: `ananse_redis_url` for ANANSE_REDIS_URL."""
+OBJECT_PART_BYTES = 5 * 2**20
+"""The least an object store takes as a part of an upload."""
+MOST_OBJECT_BYTES = OBJECT_PART_BYTES * 10_000
+"""And that is the most parts it takes."""
 
 
 class SettingsError(Exception):
@@ -43,7 +48,8 @@ class Settings(BaseSettings):
         "`amqps://`). Only hints go there, see `docs/scaling.md`.",
     )
     blob_url: str = Field(
-        "file://./var/blobs", description="Where media, audio parts and transcripts lie (fsspec URL)."
+        "file://./var/blobs",
+        description="Where media, audio parts and transcripts lie: `file:///folder` or `s3://bucket/prefix`.",
     )
     models: str = Field(
         "models/synthetic-en",
@@ -52,6 +58,29 @@ class Settings(BaseSettings):
         "The first is the default.",
     )
     hf_endpoint: str | None = Field(None, description="Another model hub than the public one.")
+
+    # Object store
+    s3_endpoint: str | None = Field(
+        None,
+        description="For `s3://`: address of a store that is not AWS's, such as `https://minio.example:9000`.",
+    )
+    s3_region: str | None = Field(
+        None, description="Left out, what AWS's own settings of the machine say, or `us-east-1`."
+    )
+    s3_addressing: Literal["auto", "path", "virtual"] = Field(
+        "auto",
+        description="Bucket in the path or in the host name; `auto` is `path` at an endpoint of yours.",
+    )
+    s3_access_key_id: str | None = Field(
+        None,
+        description="Left out, credentials come as for AWS's own programs: environment, profile or role.",
+    )
+    s3_secret_access_key: SecretStr | None = Field(None, description="The secret of that key.")
+    scratch_dir: Path | None = Field(
+        None,
+        description="Where a worker keeps a recording while it decodes it; needs room for the largest upload "
+        "times twice `ANANSE_PREPARE_SLOTS`. Left out, `scratch` in `ANANSE_STATE_DIR`.",
+    )
 
     # HTTP
     host: str = Field("127.0.0.1", description="Address the API binds to.")
@@ -224,7 +253,7 @@ class Settings(BaseSettings):
         parse_devices(devices)
         return devices
 
-    @field_validator("otlp_endpoint")
+    @field_validator("otlp_endpoint", "s3_endpoint")
     @classmethod
     def _is_an_address(cls, endpoint: str | None) -> str | None:
         if endpoint is not None and not _HTTP_ADDRESS.fullmatch(endpoint):
@@ -238,6 +267,16 @@ class Settings(BaseSettings):
             raise ValueError(f"must begin with one of {', '.join(f'{scheme}://' for scheme in _BROKERS)}")
         return url
 
+    @field_validator("blob_url")
+    @classmethod
+    def _is_a_store(cls, url: str) -> str:
+        place = urlsplit(url)
+        if place.scheme not in ("", "file", "s3") or not (place.netloc or place.path.strip("/")):
+            raise ValueError("must be file:///folder or s3://bucket/prefix")
+        if place.scheme == "s3" and not place.netloc:
+            raise ValueError("names no bucket: s3://bucket/prefix")
+        return url
+
     @property
     def broker(self) -> str:
         """Where the hints go."""
@@ -245,6 +284,12 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
+        if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
+            raise ValueError("s3_access_key_id and s3_secret_access_key must be given together")
+        if self.blob_url.startswith("s3:") and self.max_upload_bytes > MOST_OBJECT_BYTES:
+            raise ValueError(
+                f"an object store takes no upload of more than {MOST_OBJECT_BYTES / 2**30:.1f} GiB"
+            )
         if self.hint_s > self.lease_s * 10:
             raise ValueError("hint_s must not be more than ten times lease_s")
         return self

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from shared.blob_store import BlobStore
+from shared.blobs import open_blobs
 from shared.job_store import JobStore
 from shared.ledger import Ledger
 from shared.redis_store import RedisStore, connect
 from shared.settings import PREFIX, Settings
+from tests.support.object_store import ObjectStore, object_store
 from tests.support.redis_server import redis_server, require_binary
 
 
@@ -28,6 +30,13 @@ def redis_url() -> Iterator[str]:
     """A Redis of this session's own; each xdist worker has one."""
     with redis_server(require_binary()) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def objects() -> Iterator[ObjectStore]:
+    """An object store of this session's own. It takes seconds to start: what uses it is marked `service`."""
+    with object_store() as server:
+        yield server
 
 
 @pytest.fixture
@@ -50,7 +59,7 @@ def jobs(store: RedisStore) -> JobStore:
 
 @pytest.fixture
 def blobs(settings: Settings) -> BlobStore:
-    return BlobStore(settings.blob_url)
+    return open_blobs(settings)
 
 
 @pytest.fixture

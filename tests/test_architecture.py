@@ -23,7 +23,10 @@ def loaded_by(statement: str) -> set[str]:
 @pytest.mark.parametrize(
     ("module", "strangers"),
     [
-        ("api.app", {"torch", "transformers", "numpy", "soundfile", "librosa", "worker", "deploy"}),
+        (
+            "api.app",
+            {"torch", "transformers", "numpy", "soundfile", "librosa", "botocore", "worker", "deploy"},
+        ),
         ("shared.task_queue", {"api", "worker", "deploy", "flask", "torch", "numpy"}),
         ("worker.engine.scheduler", {"torch", "transformers", "celery", "redis", "flask", "api"}),
         ("worker.engine.windows", {"torch", "transformers", "celery", "redis", "flask", "api"}),
@@ -38,6 +41,12 @@ def test_a_room_brings_no_strangers(module: str, strangers: set[str]) -> None:
 
 def test_wrong_settings_are_told_without_loading_a_model() -> None:
     assert not loaded_by("import worker.__main__") & {"torch", "transformers"}
+
+
+def test_a_disk_costs_nothing_of_an_object_store(tmp_path: Path) -> None:
+    opened = f"from shared.blobs import *; open_blobs(Settings(blob_url='file://{tmp_path}/blobs'))"
+
+    assert not loaded_by(opened) & {"botocore"}
 
 
 def test_every_file_says_what_lives_in_it() -> None:

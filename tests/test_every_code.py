@@ -112,7 +112,7 @@ def a_key_for_two_recordings(doors: Doors) -> TestResponse:
 def a_transcript_after_its_time(doors: Doors) -> TestResponse:
     job_id = doors.submit()
     assert doors.client.post(f"/v1/jobs/{job_id}/cancel").status_code == 200
-    doors.parts.blobs.remove(job_files.folder(job_id))
+    doors.parts.blobs.remove_folder(job_files.folder(job_id))
     doors.parts.jobs.expire(job_id, tombstone_s=60)
     assert doors.job(job_id)["status"] == Status.EXPIRED
     return doors.get(job_id, "/transcript")

@@ -12,7 +12,7 @@ from celery.apps import worker as celery_worker
 from celery.worker.consumer import Consumer
 
 from shared import tracing
-from shared.blob_store import BlobStore
+from shared.blobs import open_blobs
 from shared.devices import AUTO, CUDA
 from shared.endings import Endings
 from shared.errors import ServiceError
@@ -108,12 +108,13 @@ def build(settings: Settings, load: Load = load_whisper) -> Worker:
     page = metrics.serve(settings)
     tracer = tracing.start(settings, "worker", peaceful=PEACEFUL)
     name = f"{socket.gethostname()}-{os.getpid()}"
+    # Before the models: what is wrong here is told at once.
+    blobs = open_blobs(settings)
     engines = _engines(settings, load)
     store = RedisStore(connect(settings.redis_url, retries=_REDIS_RETRIES))
     ledger = Ledger(store, settings.lease_s)
     fleet = Fleet(store)
     jobs = JobStore(store)
-    blobs = BlobStore(settings.blob_url)
     celery = make_celery(settings.broker)
     dispatcher = Dispatcher(ledger, fleet, CeleryQueue(celery), settings.hint_s)
     outcomes = Outcomes(store, blobs)

@@ -93,10 +93,9 @@ class Sweeper:
                 return
         for job_id in self._jobs.without_record(self._blobs.folders("jobs")):
             if self._is_old(job_id) and not self._rebuild.restore(job_id):
-                self._blobs.remove(job_files.folder(job_id))
+                self._blobs.remove_folder(job_files.folder(job_id))
                 _log.info("orphan_removed", job_id=job_id)
-        if self._blobs.is_local:
-            self._remove_old_uploads()
+        self._blobs.remove_drafts(INCOMING_S, self._jobs.now())
 
     def _put_back(self, queue: str) -> None:
         _go_on(lambda: self._put_some_back(queue) >= MOST_SWEPT)
@@ -125,7 +124,7 @@ class Sweeper:
             self._blobs.remove(job_files.media(job.id))
             self._jobs.put_off_expiry(job)
             return
-        self._blobs.remove(job_files.folder(job.id))
+        self._blobs.remove_folder(job_files.folder(job.id))
         if job.status is Status.EXPIRED:
             self._jobs.forget(job.id)
         else:
@@ -149,15 +148,6 @@ class Sweeper:
         except BlobMissing:
             # Deleted since it was listed.
             return False
-
-    def _remove_old_uploads(self) -> None:
-        now = self._jobs.now().timestamp()
-        for path in self._blobs.incoming.iterdir():
-            try:
-                if path.is_file() and now - path.stat().st_mtime > INCOMING_S:
-                    path.unlink()
-            except FileNotFoundError:
-                continue
 
     def _run(self) -> None:
         while not self._stopped.wait(self._pause_s):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from deploy import embedded_redis
 from shared.blob_store import BlobStore
+from shared.blobs import open_blobs
 from shared.endings import Endings
 from shared.fleet import Fleet
 from shared.job_store import JobStore
@@ -30,7 +31,7 @@ class Desk:
     survey: Survey
 
     def blobs(self) -> BlobStore:
-        return BlobStore(self.settings.blob_url)
+        return open_blobs(self.settings)
 
     def endings(self) -> Endings:
         return Endings(self.ledger, Outcomes(self.store, self.blobs()), self.settings)
@@ -40,7 +41,7 @@ class Desk:
         from deploy.admin.hints import Twice  # noqa: PLC0415
         from shared.task_queue import Dispatcher  # noqa: PLC0415
 
-        return Dispatcher(self.ledger, self.fleet, Twice(self.settings.redis_url), self.settings.hint_s)
+        return Dispatcher(self.ledger, self.fleet, Twice(self.settings.broker), self.settings.hint_s)
 
     def close(self) -> None:
         self.store.client.close()

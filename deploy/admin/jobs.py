@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from dataclasses import asdict
 from typing import Any
 
@@ -121,7 +122,8 @@ def _files(job: Job, desk: Desk) -> dict[str, int] | None:
         blobs = desk.blobs()
         for name in names:
             try:
-                found[name.rsplit("/", 1)[-1]] = blobs.size(name)
+                with blobs.open(name) as file:
+                    found[name.rsplit("/", 1)[-1]] = file.seek(0, os.SEEK_END)
             except BlobMissing:
                 continue
     except (DependencyError, OSError):

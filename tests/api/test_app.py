@@ -9,6 +9,8 @@ from structlog.testing import capture_logs
 
 from api.auth import address_to_bind
 from shared.settings import Settings
+from tests.support.object_store import ObjectStore
+from tests.support.worker_process import environment
 
 _ROOT = Path(__file__).parents[2]
 _FORBIDDEN = ("torch", "numpy", "transformers", "av", "librosa", "worker")
@@ -36,6 +38,19 @@ def test_wrong_settings_stop_the_start(tmp_path: Path) -> None:
     assert done.returncode == 78
     assert done.stderr.startswith("ananse: ANANSE_BOGUS is not a setting; ANANSE_PORT: ")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.service
+def test_a_bucket_that_is_not_there_stops_the_start(objects: ObjectStore) -> None:
+    own = Settings(**(objects.settings() | {"blob_url": "s3://no-such-bucket"}))
+
+    done = run("import api.gunicorn_conf", **environment(own))
+
+    assert done.returncode == 78
+    said = [line for line in done.stderr.splitlines() if not line.startswith("{")]
+    assert len(said) == 1
+    assert said[0].startswith("ananse: ANANSE_BLOB_URL: there is no bucket 'no-such-bucket' at http://")
 
 
 @pytest.mark.parametrize(

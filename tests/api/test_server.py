@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from shared.blob_store import BlobStore
+from shared.blobs import open_blobs
 from shared.fleet import Fleet
 from shared.ledger import Ledger
 from shared.redis_store import RedisStore
@@ -63,7 +63,7 @@ def http(server: ApiServer) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def worker(served: tuple[ApiServer, Settings], store: RedisStore) -> WorkerHand:
-    return WorkerHand(Ledger(store), Fleet(store), BlobStore(served[1].blob_url))
+    return WorkerHand(Ledger(store), Fleet(store), open_blobs(served[1]))
 
 
 def blocks(size_bytes: int) -> Iterator[bytes]:

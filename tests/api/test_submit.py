@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import socket
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import Any
 
@@ -19,6 +21,7 @@ from shared.redis_store import RedisStore
 from shared.settings import Settings
 from shared.task_queue import CeleryQueue, make_celery
 from tests.api.conftest import Submit
+from tests.support.object_store import ObjectStore
 from tests.support.recording_queue import RecordingQueue
 from tests.support.worker_hand import WorkerHand
 
@@ -332,12 +335,14 @@ def test_webhook_secrets_do_not_come_back(submit: Submit, client: FlaskClient) -
     assert "s3cret" not in json.dumps(job) + again.text
 
 
-class TestRemoteBlobStore:
-    """A store that is no disk: the upload waits in a temporary folder and is put from there."""
+@pytest.mark.service
+class TestObjectStore:
+    """A store that is no disk: the upload goes there as it comes."""
 
     @pytest.fixture
-    def settings(self, settings: Settings) -> Settings:
-        return settings.model_copy(update={"blob_url": "memory://remote"})
+    def settings(self, settings: Settings, objects: ObjectStore) -> Settings:
+        given = {name: getattr(settings, name) for name in settings.model_fields_set}
+        return Settings(**(given | objects.settings()))
 
     def test_takes_and_gives_back(self, client: FlaskClient, submit: Submit, recording: bytes) -> None:
         job = submit()
@@ -346,6 +351,50 @@ class TestRemoteBlobStore:
         assert client.get(job["links"]["audio"], headers={"Range": "bytes=4-7"}).data == recording[4:8]
         assert client.delete(job["links"]["self"]).status_code == 204
         assert client.get(job["links"]["audio"]).status_code == 404
+
+    def test_keeps_nothing_of_an_upload_it_refuses(self, client: FlaskClient, parts: Parts) -> None:
+        """Its first part is in the store when the form turns out to be wrong."""
+        disposition = b"--x\r\nContent-Disposition: form-data; name="
+        file = disposition + b'"file"; filename="talk.wav"\r\n\r\n' + bytes(6 * 2**20)
+        form = file + b"\r\n" + disposition + b'"temperature"\r\n\r\nhot\r\n--x--\r\n'
+
+        answer = client.post("/v1/jobs", data=form, content_type="multipart/form-data; boundary=x")
+
+        assert answer.status_code == 422
+        assert parts.blobs.folders("jobs") == ()
+        assert parts.blobs.remove_drafts(-1, datetime.now(UTC) + timedelta(seconds=60)) == 0
+
+    def test_a_repeat_is_given_the_job_and_leaves_no_second_recording(
+        self, client: FlaskClient, parts: Parts, recording: bytes
+    ) -> None:
+        send = {"data": recording, "content_type": "audio/wav", "headers": {"Idempotency-Key": "k"}}
+
+        job, again = (client.post("/v1/jobs", **send).json for _ in range(2))
+
+        assert job["id"] == again["id"]
+        stored = [name for name in parts.blobs.folders("jobs") if parts.blobs.exists(job_files.media(name))]
+        assert stored == [job["id"]]
+
+    def test_a_retry_has_the_recording_too(
+        self, client: FlaskClient, submit: Submit, recording: bytes
+    ) -> None:
+        job = submit()
+        client.post(job["links"]["cancel"])
+        again = client.post(job["links"]["retry"]).json
+        client.delete(job["links"]["self"])
+
+        assert client.get(again["links"]["audio"]).data == recording
+
+    def test_is_ready_and_says_when_it_is_not(
+        self, client: FlaskClient, settings: Settings, store: RedisStore
+    ) -> None:
+        assert client.get("/readyz").status_code == 200
+
+        with socket.create_server(("127.0.0.1", 0)) as closed:
+            address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        away = create_app(settings.model_copy(update={"s3_endpoint": address}), RecordingQueue())
+        answer = away.test_client().get("/readyz")
+        assert (answer.status_code, answer.json["code"]) == (503, "storage_unavailable")
 
 
 @pytest.mark.slow
@@ -369,7 +418,7 @@ def test_a_repeat_makes_nothing_of_what_has_expired(
     send = {"data": recording, "content_type": "audio/wav", "headers": {"Idempotency-Key": "k"}}
     job = client.post("/v1/jobs", **send).json
     client.post(job["links"]["cancel"])
-    parts.blobs.remove(job_files.folder(job["id"]))
+    parts.blobs.remove_folder(job_files.folder(job["id"]))
     parts.jobs.expire(job["id"], 600)
 
     again = client.post("/v1/jobs", **send)

@@ -148,7 +148,7 @@ def test_none_of_a_failed_job(client: FlaskClient, submit: Submit, worker: Worke
 def test_gone_after_expiry(client: FlaskClient, submit: Submit, worker: WorkerHand, parts: Parts) -> None:
     job = submit()
     worker.complete(job["id"])
-    parts.blobs.remove(f"jobs/{job['id']}")
+    parts.blobs.remove_folder(f"jobs/{job['id']}")
     parts.jobs.expire(job["id"], 60)
 
     answers = [client.get(job["links"][name]) for name in ("transcript", "audio")]

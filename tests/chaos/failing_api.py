@@ -3,7 +3,9 @@ met. Served by gunicorn in tests: `tests.chaos.failing_api:dies_before_hint()`."
 
 import os
 import signal
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from celery.signals import before_task_publish
@@ -11,7 +13,8 @@ from flask import Flask, Response, request
 
 from api.app import create_app
 from api.parts import EXTENSION, Parts
-from shared.blob_store import BlobStore
+from shared.blob_store import Draft
+from shared.disk_blobs import DiskBlobs
 from shared.ledger import Hint
 from shared.redis_store import connect
 from shared.settings import load
@@ -27,13 +30,25 @@ class DeadlyQueue:
         _die()
 
 
-class FreezingBlobs(BlobStore):
-    """Redis stands still from when a recording is in its place."""
+@dataclass(frozen=True, slots=True)
+class FreezingDraft:
+    """Redis stands still from when the recording is in its place."""
 
-    def adopt(self, name: str, path: Path) -> None:
-        super().adopt(name, path)
-        if name.endswith("/media"):
-            _freeze_redis()
+    draft: Draft
+
+    def write(self, content: bytes) -> None:
+        self.draft.write(content)
+
+    def keep(self) -> None:
+        self.draft.keep()
+        _freeze_redis()
+
+
+class FreezingBlobs(DiskBlobs):
+    @contextmanager
+    def draft(self, name: str) -> Iterator[Draft]:
+        with super().draft(name) as draft:
+            yield FreezingDraft(draft) if name.endswith("/media") else draft
 
 
 def dies_before_hint() -> Flask:
@@ -58,7 +73,9 @@ def freezes_before_record() -> Flask:
     """The recording lies there, and its record is about to be made."""
     app = create_app()
     parts: Parts = app.extensions[EXTENSION]
-    app.extensions[EXTENSION] = replace(parts, blobs=FreezingBlobs(parts.settings.blob_url))
+    app.extensions[EXTENSION] = replace(
+        parts, blobs=FreezingBlobs(Path(parts.settings.blob_url.removeprefix("file://")))
+    )
     return app
 
 

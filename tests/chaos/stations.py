@@ -73,6 +73,9 @@ class Station:
         parts = [line for line in claims if line.step.startswith("part")]
         return next((line for line in parts if self.ending_of(line) is None), None)
 
+    def has_logged(self, event: str) -> bool:
+        return f'"{event}"' in self.log.read_text()
+
     def ending_of(self, claim: Line) -> Line | None:
         """What became of its claim; None while it still holds on to it."""
         later = (line for line in self._all() if line.names == claim.names and line.at >= claim.at)

@@ -11,7 +11,6 @@ from typing import Any
 
 import httpx
 
-from shared.blob_store import BlobStore
 from shared.fleet import Fleet
 from shared.redis_store import RedisStore
 from shared.settings import Settings
@@ -36,7 +35,7 @@ class UnderFire:
     @property
     def root(self) -> Path:
         """The blob store's folder."""
-        return BlobStore(self.settings.blob_url).incoming.parent
+        return Path(self.settings.blob_url.removeprefix("file://"))
 
     def api(self, app: str = SERVICE, **more: Any) -> AbstractContextManager[ApiProcess]:
         return api_process(self.settings.model_copy(update=more), self.logs / "api.log", app)

@@ -7,6 +7,7 @@ import pytest
 
 from shared import job_files
 from shared.blob_store import BlobMissing, BlobStore
+from shared.disk_blobs import DiskBlobs
 from shared.job import Options, VadOptions
 from shared.job_store import NewJob
 from shared.media import Media
@@ -14,7 +15,7 @@ from shared.media import Media
 
 @pytest.fixture
 def blobs(tmp_path: Path) -> BlobStore:
-    return BlobStore(f"file://{tmp_path}")
+    return DiskBlobs(tmp_path)
 
 
 OPTIONS = Options(

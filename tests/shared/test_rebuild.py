@@ -3,11 +3,13 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from shared import job_files
 from shared.blob_store import BlobStore
+from shared.blobs import open_blobs
 from shared.endings import Endings
 from shared.errors import BlobUnavailable, NotFound, Rebuilding
 from shared.job import Delivery, Failure, Job, Options, Status
@@ -23,6 +25,14 @@ from tests.support.jobs import NOW
 pytestmark = pytest.mark.redis
 
 DAY_S = 86_400.0
+
+
+@pytest.fixture(params=["disk", pytest.param("objects", marks=pytest.mark.service)])
+def blobs(request: pytest.FixtureRequest, settings: Settings) -> BlobStore:
+    if request.param == "disk":
+        return open_blobs(settings)
+    own: dict[str, Any] = request.getfixturevalue("objects").settings()
+    return open_blobs(Settings(**own))
 
 
 @pytest.fixture
@@ -170,7 +180,7 @@ def test_a_job_deleted_since_the_copy_is_forgotten_again(
 ) -> None:
     accept(jobs, blobs, "job_kept")
     accept(jobs, blobs, "job_deleted")
-    blobs.remove(job_files.folder("job_deleted"))
+    blobs.remove_folder(job_files.folder("job_deleted"))
     store.client.set(store.key("whole"), "the run of yesterday")
 
     rebuild.look()
@@ -205,6 +215,7 @@ def test_a_recording_that_was_never_accepted_becomes_no_job(
         jobs.get("job_1")
 
 
+@pytest.mark.parametrize("blobs", ["disk"], indirect=True)
 def test_a_file_store_that_is_gone_is_no_empty_one(
     rebuild: Rebuild, jobs: JobStore, blobs: BlobStore, store: RedisStore, tmp_path: Path
 ) -> None:

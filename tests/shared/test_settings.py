@@ -38,6 +38,27 @@ def test_an_empty_setting_is_not_set(give: pytest.MonkeyPatch) -> None:
     assert load() == Settings()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("ANANSE_BLOB_URL", "gs://bucket/x", "ANANSE_BLOB_URL: must be file:///folder or s3://bucket/prefix"),
+        ("ANANSE_BLOB_URL", "s3:///x", "ANANSE_BLOB_URL: names no bucket"),
+        ("ANANSE_BLOB_URL", "file://", "ANANSE_BLOB_URL: must be file:///folder"),
+        ("ANANSE_S3_ENDPOINT", "minio:9000", "ANANSE_S3_ENDPOINT: must be an http:// or https:// address"),
+        ("ANANSE_S3_ACCESS_KEY_ID", "key", "must be given together"),
+        ("ANANSE_MAX_UPLOAD_BYTES", str(2**36), "an object store takes no upload of more than 48.8 GiB"),
+    ],
+)
+def test_a_store_that_cannot_be_is_refused(
+    give: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    give.setenv("ANANSE_BLOB_URL", "s3://bucket/prefix")
+    give.setenv(name, value)
+
+    with pytest.raises(SettingsError, match=said.replace("(", "[(]")):
+        load()
+
+
 def test_lists_are_separated_by_commas(give: pytest.MonkeyPatch) -> None:
     give.setenv("ANANSE_WEBHOOK_ALLOW", "127.0.0.0/8, fd00::/8")
     give.setenv("ANANSE_WEBHOOK_RETRY_S", "1,2.5,")

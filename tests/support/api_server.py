@@ -1,7 +1,6 @@
 """The API as it is served: a gunicorn process of its own, on a port the system picks."""
 
 import json
-import os
 import queue
 import re
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from shared.settings import PREFIX, Settings
+from tests.support.worker_process import environment
 
 _ROOT = Path(__file__).parents[2]
 _START_S = 20.0
@@ -84,5 +84,4 @@ def _event(line: str) -> str:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    given = settings.model_dump(mode="json", exclude_unset=True) | {"port": 0}
-    return os.environ | {PREFIX + name.upper(): str(value) for name, value in given.items()}
+    return environment(settings) | {f"{PREFIX}PORT": "0"}

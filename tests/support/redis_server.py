@@ -58,7 +58,7 @@ class RedisServer:
         self._process = subprocess.Popen(
             self._command,
             stdout=subprocess.DEVNULL,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            preexec_fn=die_with_parent if sys.platform == "linux" else None,
         )
         _wait_until_up(self._process, f"unix://{self._socket}")
 
@@ -107,5 +107,5 @@ def _wait_until_up(process: "subprocess.Popen[bytes]", url: str) -> None:
                 time.sleep(0.01)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

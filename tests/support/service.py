@@ -2,11 +2,10 @@
 
 import hashlib
 import secrets
-import shutil
 from pathlib import Path
 
 from shared import job_files
-from shared.blob_store import BlobStore
+from shared.blobs import open_blobs
 from shared.fleet import Fleet
 from shared.job import Job, Options
 from shared.job_store import JobStore, NewJob
@@ -29,17 +28,15 @@ class Service:
         self.jobs = JobStore(store)
         self.ledger = Ledger(store, settings.lease_s)
         self.fleet = Fleet(store)
-        self.blobs = BlobStore(settings.blob_url)
+        self.blobs = open_blobs(settings)
         celery = make_celery(settings.broker)
         self.dispatcher = Dispatcher(self.ledger, self.fleet, CeleryQueue(celery), settings.hint_s)
 
     def submit(self, path: Path, **options: object) -> str:
         """As the API does it: bytes, manifest, record, hint."""
         job_id = f"job_{secrets.token_hex(8)}"
-        incoming = self.blobs.incoming / job_id
-        shutil.copy(path, incoming)
-        self.blobs.adopt(job_files.media(job_id), incoming)
         content = path.read_bytes()
+        self.blobs.write(job_files.media(job_id), content)
         new = NewJob(
             job_id,
             "default",

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from shared import job_files
-from shared.blob_store import BlobStore
+from shared.blobs import open_blobs
 from shared.endings import Endings
 from shared.fleet import Fleet
 from shared.job_store import JobStore
@@ -39,7 +39,7 @@ def worker_context(
     """`runner` is the one model it serves, under the name MODEL."""
     runner = runner or ScriptedRunner()
     ledger, fleet = Ledger(store, settings.lease_s), Fleet(store)
-    blobs = BlobStore(settings.blob_url)
+    blobs = open_blobs(settings)
     engine, leases = Engine(runner, settings.batch_size), Leases(ledger, settings.lease_s)
     try:
         yield Context(

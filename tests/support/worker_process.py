@@ -29,7 +29,7 @@ class WorkerProcess:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *module],
                 cwd=ROOT,
-                env=_environment(settings) | more,
+                env=environment(settings) | more,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
@@ -82,7 +82,7 @@ def worker_process(
         process.close()
 
 
-def _environment(settings: Settings) -> dict[str, str]:
+def environment(settings: Settings) -> dict[str, str]:
     """Only what differs from the defaults, as an operator would write it."""
     given = {
         f"ANANSE_{name.upper()}": _written(getattr(settings, name)) for name in settings.model_fields_set

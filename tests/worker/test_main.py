@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from shared.settings import Settings
+from tests.support.object_store import ObjectStore
+from tests.support.worker_process import environment
+
 ROOT = Path(__file__).parents[2]
 
 pytestmark = [pytest.mark.slow, pytest.mark.service]
@@ -26,16 +30,22 @@ pytestmark = [pytest.mark.slow, pytest.mark.service]
 def test_a_mistake_is_one_sentence(
     tmp_path: Path, redis_url: str, setting: str, value: str, said: str
 ) -> None:
-    environment = dict(os.environ) | {
-        "ANANSE_REDIS_URL": redis_url,
-        "ANANSE_BLOB_URL": f"file://{tmp_path}",
-        "HF_HUB_OFFLINE": "1",
-        setting: value,
-    }
+    given = {"ANANSE_BLOB_URL": f"file://{tmp_path}", "HF_HUB_OFFLINE": "1", setting: value}
+
+    assert said in told_at_start({"ANANSE_REDIS_URL": redis_url, **given})
+
+
+def test_a_bucket_that_is_not_there_is_one_sentence(redis_url: str, objects: ObjectStore) -> None:
+    own = Settings(redis_url=redis_url, **(objects.settings() | {"blob_url": "s3://no-such-bucket"}))
+
+    assert "there is no bucket 'no-such-bucket'" in told_at_start(environment(own))
+
+
+def told_at_start(given: dict[str, str]) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "worker"],
         cwd=ROOT,
-        env=environment,
+        env=dict(os.environ) | given,
         capture_output=True,
         text=True,
         timeout=120,
@@ -44,7 +54,7 @@ def test_a_mistake_is_one_sentence(
     told = [line for line in done.stderr.splitlines() if not line.startswith("{")]
     assert len(told) == 1
     assert told[0].startswith("ananse: ")
-    assert said in told[0]
+    return told[0]
 
 
 def test_a_port_for_metrics_that_is_taken_is_told_before_a_model_is_loaded(

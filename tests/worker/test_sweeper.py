@@ -4,12 +4,14 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from shared import job_files
 from shared.blob_store import BlobStore
+from shared.blobs import open_blobs
 from shared.endings import Endings
 from shared.errors import NotFound
 from shared.fleet import Fleet, WorkerState
@@ -22,6 +24,7 @@ from shared.redis_store import RedisStore
 from shared.settings import Settings
 from shared.task_queue import Dispatcher
 from tests.support.jobs import lapse_hint, lapse_lease, media, submit
+from tests.support.object_store import ObjectStore
 from tests.support.recording_queue import RecordingQueue
 from tests.support.waiting import wait_until
 from tests.support.worker_context import worker_context
@@ -302,14 +305,17 @@ def test_bytes_that_vanish_under_its_eyes_do_no_harm(make: Make, blobs: BlobStor
     assert "job_2" not in blobs.folders("jobs")
 
 
-def test_bytes_that_lie_elsewhere_than_on_a_disk_are_looked_at_too(make: Make) -> None:
-    blobs = BlobStore("memory://tests-sweeper")
+@pytest.mark.service
+def test_bytes_in_an_object_store_are_looked_at_too(make: Make, objects: ObjectStore) -> None:
+    blobs = open_blobs(Settings(**objects.settings()))
     blobs.write(job_files.media("job_1"), b"sound")
+    upload = blobs.draft(job_files.media("job_2"))
+    upload.__enter__().write(bytes(6 * 2**20))
 
     make(blobs=blobs).sweep()
 
     assert blobs.exists(job_files.media("job_1"))
-    blobs.remove("jobs")
+    assert blobs.remove_drafts(-60, datetime.now(UTC)) == 1
 
 
 def test_uploads_that_were_given_up_go_and_running_ones_stay(make: Make, blobs: BlobStore) -> None:

@@ -33,14 +33,6 @@ VERSIONS = ("1.30", "1.37")
 
 FULL = build("overlays/full")
 WORKLOADS = [pytest.param(*one, id=one[0]["metadata"]["name"]) for one in pods(FULL)]
-COMING = {
-    "ANANSE_METRICS_PORT",
-    "ANANSE_S3_ACCESS_KEY_ID",
-    "ANANSE_S3_REGION",
-    "ANANSE_S3_SECRET_ACCESS_KEY",
-    "worker_is_healthy.sh",
-}
-"""What other parts of this version bring; empty when they are in."""
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 
 
@@ -175,11 +167,7 @@ def test_settings_exist_and_are_taken(
     workload: Manifest, pod: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = {PREFIX + field.upper() for field in Settings.model_fields}
-    ours = {
-        name: value
-        for name, value in environment(pod).items()
-        if name.startswith(PREFIX) and name not in COMING
-    }
+    ours = {name: value for name, value in environment(pod).items() if name.startswith(PREFIX)}
     assert set(ours) - known == set()
     for name, value in ours.items():
         if value is not None:
@@ -197,7 +185,7 @@ def test_the_worker_s_probe_is_in_its_image() -> None:
         for container in pod["containers"]:
             if container["image"].startswith("ananse-worker"):
                 assert container["livenessProbe"]["exec"]["command"] == ["sh", "deploy/worker_is_healthy.sh"]
-    assert script.name in COMING or script.exists()
+    assert script.exists()
 
 
 @pytest.mark.parametrize(("workload", "pod"), WORKLOADS)
