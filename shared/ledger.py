@@ -26,7 +26,7 @@ ALL_QUEUES = "*"
 MOST_HINTS = 100
 """Steps of a queue that one dispatch takes: it is soon over, and whoever looks next takes the next ones."""
 
-MOST_SWEPT = 500
+MOST_SWEPT = 200
 
 LONG_PART_S = 60.0
 LONG_MEDIA_BYTES = 16 * 2**20
