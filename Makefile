@@ -19,7 +19,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 KEEP_MEMORY := MALLOC_ARENA_MAX=2 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=200000000000 MALLOC_TOP_PAD_=268435456
 FAST := not slow and not service and not model
 
-.PHONY: help run test chaos check model peers bench-bento bench-ledger bench-scale venv format clean
+.PHONY: help run test chaos check model peers bench-bento bench-ledger bench-metrics bench-objects bench-scale venv format clean
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,12 @@ bench-bento: $(DEV_STAMP) ## This service and BentoML side by side: about an hou
 
 bench-ledger: $(DEV_STAMP) ## Figures of the ledger: latency, pollers, overhead, takeover
 	@env $$($(PY) -m deploy.allocator) $(PY) -m benchmarks.ledger $(BENCH)
+
+bench-metrics: $(DEV_STAMP) ## What a scrape of the API costs, by jobs, tenants and workers
+	@$(PY) -m benchmarks.metrics $(BENCH)
+
+bench-objects: $(DEV_STAMP) ## Requests and time of an object store, for each job
+	@$(PY) -m benchmarks.object_store $(BENCH)
 
 bench-scale: $(DEV_STAMP) ## The ledger under thousands of workers and a million steps: half an hour, 8 GB
 	@env $$($(PY) -m deploy.allocator) $(PY) -m benchmarks.scale $(BENCH)

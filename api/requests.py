@@ -14,7 +14,7 @@ from flask import Flask, request
 
 from shared import log
 from shared.job import Job
-from shared.tracing import NO_SPAN, Kind, Span, Tracer
+from shared.tracing import NO_SPAN, Kind, Span, Tracer, trace_id
 
 QUIET_ROUTES = frozenset({"/livez", "/readyz", "/metrics", "/health"})
 """Asked every few seconds by those who watch: no span, and a line at DEBUG only."""
@@ -23,7 +23,6 @@ _VISIT = "ananse.visit"
 _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-_TRACE_ID_CHARS = slice(3, 35)
 
 _log = log.get_logger()
 
@@ -77,7 +76,7 @@ class _Visits:
             return start_response(status, *more)
 
         # The thread is the requests' own: what an earlier one left behind is nobody's.
-        log.begin(request_id=seen.request_id, trace_id=seen.span.traceparent[_TRACE_ID_CHARS])
+        log.begin(request_id=seen.request_id, trace_id=trace_id(seen.span.traceparent))
         with seen.span.inside():
             return _Answer(self._app(environ, start), seen)
 

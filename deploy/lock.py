@@ -14,7 +14,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 FOLDER = CHECKOUT / "deploy" / "requirements"
-EXTRAS = {"api": ("api", "flower", "s3"), "worker": ("worker", "s3")}
+EXTRAS = {"api": ("api", "flower", "s3", "tracing"), "worker": ("worker", "s3", "tracing")}
 """What of pyproject.toml each image holds, beside the packages of both."""
 UV = "uv==0.13.9"
 """Finds the build of torch, and resolves these lists."""

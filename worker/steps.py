@@ -11,7 +11,7 @@ from shared.errors import DependencyError, Internal, JobError, MediaMissing, Not
 from shared.job import Failure, Job, Status
 from shared.ledger import Claim, ClaimOutcome, Fenced
 from shared.log import get_logger
-from shared.tracing import Kind, Span
+from shared.tracing import Kind, Span, trace_id
 from worker import outbox, transcription
 from worker.context import Context
 from worker.leases import HandBack, Held
@@ -80,7 +80,7 @@ def _do(held: Held, context: Context) -> None:
     claim = held.claim
     try:
         job = context.jobs.get(claim.job_id)
-        log.add(request_id=job.request_id)
+        log.add(request_id=job.request_id, trace_id=trace_id(job.traceparent))
         held.carried = log.carried()
         _log.info("step_claimed", waited_s=claim.waited_s)
         if claim.outcome is ClaimOutcome.EXHAUSTED:
