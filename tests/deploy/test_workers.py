@@ -18,7 +18,7 @@ from shared.redis_store import RedisStore
 from shared.settings import Settings
 from tests.support.service import SAMPLES, Service
 from tests.support.waiting import wait_until
-from tests.support.worker_process import _environment
+from tests.support.worker_process import environment
 
 pytestmark = [
     pytest.mark.redis,
@@ -45,7 +45,7 @@ def launcher(
         process = subprocess.Popen(
             [sys.executable, "-m", module],
             cwd=CHECKOUT,
-            env=_environment(service.settings) | more,
+            env=environment(service.settings) | more,
             stdout=output,
             stderr=output,
         )
