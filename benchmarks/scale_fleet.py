@@ -1,6 +1,7 @@
 """How much a fleet costs Redis while it does nothing but live: heartbeats, and looks for work."""
 
 import statistics
+import time
 from collections.abc import Callable, Iterator
 
 from benchmarks.scale_ground import Figure, Ground, Meter, fill, ground, percentiles, say, timed, worker
@@ -9,7 +10,7 @@ from shared.ledger import PREPARE_QUEUE, Hint, Ledger
 from shared.redis_store import RedisStore
 from shared.task_queue import Dispatcher
 
-MOST_TIMED = 300
+MOST_TIMED = 1000
 
 
 class NoBroker:
@@ -49,7 +50,7 @@ class SummedFleet:
         self._dispatcher.dispatch()
 
     def beat(self, state: WorkerState) -> None:
-        if self._fleet.beat(state):
+        if self._fleet.beat(state).looks:
             self._dispatcher.dispatch()
 
 
@@ -65,8 +66,12 @@ def fleets(sizes: tuple[int, ...], waiting: int) -> Iterator[Figure]:
             there = size
             _fill_slots(here)
             for name, one in (("before", WholeFleet(here.store)), ("now", SummedFleet(here.store))):
-                yield from _dispatch_figures(here, size, name, one.dispatch)
-                yield from _beat_figures(here, size, name, one.beat)
+                times = MOST_TIMED if name == "now" else max(10, min(MOST_TIMED, 20_000 // size))
+                _keep_alive(here)
+                yield from _dispatch_figures(here, size, name, one.dispatch, times)
+                _keep_alive(here)
+                yield from _beat_figures(here, size, name, one.beat, times)
+            _keep_alive(here)
             yield from percentiles(
                 f"Fleet.live(), {size} workers",
                 timed(lambda _: Fleet(here.store).live(), range(max(5, MOST_TIMED // size))),
@@ -81,9 +86,21 @@ def _fill_slots(here: Ground) -> None:
         pass
 
 
-def _dispatch_figures(here: Ground, size: int, name: str, dispatch: Callable[[], None]) -> Iterator[Figure]:
+def _keep_alive(here: Ground) -> None:
+    """As if all of them had just beaten: what is slow to measure is not to let them fall silent."""
+    names = here.store.client.zrange(here.store.key("fleet"), 0, -1)
+    pipe = here.store.client.pipeline(transaction=False)
+    pipe.zadd(here.store.key("fleet"), dict.fromkeys(names, (time.time() + 3600) * 1000))
+    for name in names:
+        pipe.expire(here.store.key("worker", name), 3600)
+    pipe.execute()
+
+
+def _dispatch_figures(
+    here: Ground, size: int, name: str, dispatch: Callable[[], None], times: int
+) -> Iterator[Figure]:
     meter = Meter(here.store.client)
-    took_ms = timed(lambda _: dispatch(), range(max(10, min(MOST_TIMED, 20_000 // size))))
+    took_ms = timed(lambda _: dispatch(), range(times))
     spent = meter.spent()
     what = f"{len(took_ms)} looks at all queues, nothing to send"
     yield from percentiles(f"Dispatch, {size} workers, {name}", took_ms, what)
@@ -93,11 +110,10 @@ def _dispatch_figures(here: Ground, size: int, name: str, dispatch: Callable[[],
 
 
 def _beat_figures(
-    here: Ground, size: int, name: str, beat: Callable[[WorkerState], None]
+    here: Ground, size: int, name: str, beat: Callable[[WorkerState], None], beats: int
 ) -> Iterator[Figure]:
     """A part of a round of the fleet's heartbeats, as fast as they go; as many of them look for work as would
     if they came in their time."""
-    beats = max(10, min(MOST_TIMED, 20_000 // size))
     per_look = max(1, round(size / BEAT_S * LOOK_S))
     states = [worker(number) for number in range(min(size, beats))]
     looked = here.store.key("looked")

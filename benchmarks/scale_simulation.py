@@ -90,7 +90,7 @@ class Play:
         self._timed("dispatch", lambda: self._dispatcher.dispatch(self._states[number].slots))
 
     def _beat(self, number: int) -> None:
-        if self._timed("heartbeat", lambda: self._fleet.beat(self._states[number])):
+        if self._timed("heartbeat", lambda: self._fleet.beat(self._states[number])).looks:
             self._timed("dispatch", self._dispatcher.dispatch)
         self._at(time.monotonic() + BEAT_S, lambda: self._beat(number))
 

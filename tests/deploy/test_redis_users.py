@@ -125,7 +125,7 @@ def test_a_whole_job_with_the_roles_rights(guarded: Guarded, tmp_path: Path) -> 
             sent = client.post("/v1/jobs", files={"file": (SAMPLES / "short-1.flac").read_bytes()})
             assert sent.status_code == 202, sent.text
             job = sent.headers["Location"]
-            assert client.get(job, params={"wait": 30}).json()["status"] == "completed"
+            wait_until(lambda: client.get(job).json()["status"] == "completed", 120)
             assert client.get(f"{job}/transcript", params={"format": "text"}).text
             assert client.get(f"{job}/events").text.count("event:") > 2
             for path in (
