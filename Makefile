@@ -19,7 +19,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 KEEP_MEMORY := MALLOC_ARENA_MAX=2 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=200000000000 MALLOC_TOP_PAD_=268435456
 FAST := not slow and not service and not model
 
-.PHONY: help run test chaos check model peers bench-bento bench-ledger bench-metrics bench-objects bench-scale venv format clean
+.PHONY: help run test chaos check model peers bench-bento bench-devices bench-ledger bench-metrics bench-objects bench-scale lock venv format clean
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ bench-bento: $(DEV_STAMP) ## This service and BentoML side by side: about an hou
 bench-ledger: $(DEV_STAMP) ## Figures of the ledger: latency, pollers, overhead, takeover
 	@env $$($(PY) -m deploy.allocator) $(PY) -m benchmarks.ledger $(BENCH)
 
+bench-devices: $(DEV_STAMP) ## Several models on one device; warm-up; memory of models that come and go
+	@env $$($(PY) -m deploy.allocator) $(PY) -m benchmarks.devices $(BENCH)
+
 bench-metrics: $(DEV_STAMP) ## What a scrape of the API costs, by jobs, tenants and workers
 	@$(PY) -m benchmarks.metrics $(BENCH)
 
@@ -66,6 +69,10 @@ bench-objects: $(DEV_STAMP) ## Requests and time of an object store, for each jo
 
 bench-scale: $(DEV_STAMP) ## The ledger under thousands of workers and a million steps: half an hour, 8 GB
 	@env $$($(PY) -m deploy.allocator) $(PY) -m benchmarks.scale $(BENCH)
+
+lock: $(DEV_STAMP) ## Lock the packages of the images anew, after a change of pins
+	@$(PIP) install -q uv==0.13.9
+	@$(PY) -m deploy.lock
 
 venv: $(DEV_STAMP) ## Build .venv with everything, for development
 
