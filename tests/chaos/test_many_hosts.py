@@ -119,5 +119,7 @@ def test_hosts_without_a_shared_disk_do_a_job_together(scene: Scene, tmp_path: P
         assert hashlib.sha256(whole.content).digest() == hashlib.sha256(content).digest()
         piece = there.get(links["audio"], headers={"Range": "bytes=5000000-5000099"})
         assert (piece.status_code, piece.content) == (206, content[5_000_000:5_000_100])
-    assert [path for folder in scene.folders for path in folder.rglob("recording-*")] == []
+    # What the killed worker was at stays until the next one there uses the folder.
+    living = [folder for folder in scene.folders if not folder.name.endswith("west")]
+    assert [path for folder in living for path in folder.rglob("recording-*")] == []
     assert not (tmp_path / "blobs").exists()

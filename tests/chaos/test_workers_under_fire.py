@@ -64,7 +64,7 @@ def test_jobs_of_killed_workers_are_ended_by_others(service: Service, tmp_path: 
     chance = random.Random(SEED)
     recordings = sounds(tmp_path, [chance.uniform(2, 14) for _ in range(100)], SEED)
     orphaned: list[tuple[set[tuple[str, str]], float]] = []
-    with receiver() as hook, crew(service, tmp_path, pace=0.02) as workers:
+    with receiver() as hook, crew(service, tmp_path, pace=0.15) as workers:
         workers.hire(2)
         given = {workers.submit(one, webhook_url=hook.url()): one for one in recordings}
         for _ in range(5):
