@@ -38,7 +38,7 @@ class Many:
 
     def ask(self, path: str) -> str:
         """On a connection of its own, so that any process may answer."""
-        return httpx.get(self.url + path).raise_for_status().text
+        return httpx.get(self.url + path, timeout=30).raise_for_status().text
 
     def looks(self, name: str, **labels: str) -> list[float]:
         """What many looks at the page tell, one after another."""
