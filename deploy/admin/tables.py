@@ -1,5 +1,6 @@
 """Tables and amounts for people; the same rows as JSON for scripts."""
 
+import argparse
 import json
 import sys
 import time
@@ -19,6 +20,14 @@ def show(as_json: bool, rows: object, text: str) -> None:
 def rows_of(values: Sequence[Any]) -> list[dict[str, Any]]:
     """Dataclasses as JSON takes them."""
     return [asdict(value) for value in values]
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """How a table may be had: as JSON, and again and again."""
+    parser.add_argument("--json", action="store_true", help="for scripts")
+    parser.add_argument(
+        "--watch", nargs="?", type=float, const=2.0, metavar="S", help="again every S seconds (2)"
+    )
 
 
 def watch(every_s: float | None, draw: Callable[[], None]) -> None:

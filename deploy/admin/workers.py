@@ -10,10 +10,7 @@ from shared.fleet import WorkerState
 
 def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = acts.add_parser("workers", help="who is alive, with what, and how busy")
-    parser.add_argument("--json", action="store_true", help="for scripts")
-    parser.add_argument(
-        "--watch", nargs="?", type=float, const=2.0, metavar="S", help="again every S seconds (2)"
-    )
+    tables.add_to(parser)
     parser.set_defaults(act=run)
 
 
