@@ -158,6 +158,12 @@ class JobStore:
             raise NotFound("There is no such job.")
         return _readable(record)
 
+    def request_of(self, job_id: str) -> str:
+        """The request that made the job, also of a record that this version cannot read; "" if not known."""
+        with self._store.guarded():
+            name: str | None = self._store.client.hget(self._store.key("job", job_id), "request_id")
+        return name or ""
+
     def without_record(self, job_ids: Iterable[str]) -> Iterator[str]:
         """Those of `job_ids` that have no record; thousands are asked for with few questions."""
         rows = iter(job_ids)

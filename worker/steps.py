@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 
 from shared import log
 from shared.blob_store import BlobMissing
@@ -48,7 +48,7 @@ def perform(job_id: str, step: str, context: Context) -> None:
         claim = context.ledger.claim(job_id, step, context.name, _most_claims(step, context))
         if not claim.is_held:
             context.metrics.step(step, "not_claimed", claim.outcome)
-            _name_request(job_id, context)
+            log.add(request_id=context.jobs.request_of(job_id))
             _log.info("step_not_claimed", outcome=claim.outcome)
             return
         context.metrics.claimed(claim)
@@ -150,12 +150,6 @@ def _span(claim: Claim, job: Job, context: Context) -> AbstractContextManager[Sp
         worker=context.name,
         waited_s=claim.waited_s,
     )
-
-
-def _name_request(job_id: str, context: Context) -> None:
-    """For the lines about a step that is not ours."""
-    with suppress(NotFound):
-        log.add(request_id=context.jobs.get(job_id).request_id)
 
 
 def _most_claims(step: str, context: Context) -> int:

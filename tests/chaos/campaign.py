@@ -55,6 +55,11 @@ class Report:
     def executions_per_job(self) -> float:
         return sum(attempt * jobs for attempt, jobs in self.attempts.items()) / max(1, self.attempts.total())
 
+    @property
+    def executions_again(self) -> int:
+        """Beyond the first of each job."""
+        return sum((attempt - 1) * jobs for attempt, jobs in self.attempts.items())
+
     def markdown(self) -> str:
         plan, memory_gb = self.plan, psutil.virtual_memory().total / 2**30
         rows = [(word.name, len(getattr(self.verdict, word.name))) for word in fields(Verdict)]

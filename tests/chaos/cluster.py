@@ -20,6 +20,9 @@ from shared.settings import PREFIX, Settings
 from tests.support.redis_server import RedisServer, find_binary
 
 ROOT = Path(__file__).parents[2]
+PREPARE_SLOTS = 4
+"""Of each worker."""
+
 _PAUSE_S = 0.3
 _LOOK_S = 0.1
 
@@ -174,7 +177,7 @@ def _settings(folder: Path, redis_url: str, port: int) -> Settings:
         hint_s=2,
         sweep_s=0.5,
         part_s=30,
-        prepare_slots=4,
+        prepare_slots=PREPARE_SLOTS,
         webhook_allow="127.0.0.0/8",
         webhook_retry_s=",".join(["0.2", "0.5", *["1"] * 60]),
         webhook_timeout_s=5,

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.campaign import FORGETFUL, KILLED, Plan, run
+from tests.chaos.cluster import PREPARE_SLOTS
 from tests.chaos.promises import Book, Verdict, judge
 from tests.chaos.scene import say
 
@@ -95,12 +96,13 @@ def test_a_receiver_that_never_heard_is_uncalled(book: Book) -> None:
 @pytest.mark.timeout(900)
 def test_nothing_is_lost_whatever_is_killed(tmp_path: Path) -> None:
     """The small size of `make chaos`."""
-    report = run(Plan(jobs=600, every_s=2.0, seed=20), tmp_path, say)
+    report = run(Plan(jobs=300, every_s=2.0, seed=20), tmp_path, say)
     say(report.markdown())
 
     assert report.verdict.is_kept, report.verdict
     assert set(report.faults) == set(KILLED)
-    assert report.executions_per_job <= 1.10
+    # However slow the machine: a kill costs no more than what one worker had in hand.
+    assert report.executions_again <= PREPARE_SLOTS * report.faults.total()
 
 
 @pytest.mark.redis
