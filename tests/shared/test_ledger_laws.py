@@ -208,6 +208,13 @@ class LedgerLaws(RuleBasedStateMachine):
         if self.expect_fence(claim, lambda: self.ledger.release(claim, delay_s)):
             del self.known[claim.job_id].holders[claim.step]
 
+    @rule(claim=claims)
+    def put_off_and_taken_back(self, claim: Claim) -> None:
+        """For an hour, and an operator will not wait: chance alone hardly ever brings the two together."""
+        if self.holds(claim):
+            self.release(claim, 3600.0)
+            self.requeue(claim.job_id, claim.step, "")
+
     @rule(claim=claims, arrived=st.booleans())
     def deliver(self, claim: Claim, arrived: bool) -> None:
         if not claim.step.startswith("deliver"):
