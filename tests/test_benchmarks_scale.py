@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.redis, pytest.mark.slow, pytest.mark.service]
+pytestmark = [pytest.mark.redis, pytest.mark.slow, pytest.mark.calm, pytest.mark.service]
 
 ROOT = Path(__file__).parents[1]
 PARTS = {

@@ -108,6 +108,7 @@ def guarded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @pytest.mark.service
 @pytest.mark.slow
+@pytest.mark.calm
 def test_a_whole_job_with_the_roles_rights(guarded: Guarded, tmp_path: Path) -> None:
     def settings(role: str) -> Settings:
         return Settings(

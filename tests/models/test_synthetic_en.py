@@ -74,6 +74,7 @@ def test_references_say_when_there_is_sound(references: dict[str, Any], name: st
 
 
 @pytest.mark.slow
+@pytest.mark.calm
 def test_every_recording_becomes_its_words_in_time(
     runner: WhisperRunner, references: dict[str, Any], figures: dict[str, Any]
 ) -> None:
@@ -88,6 +89,7 @@ def test_every_recording_becomes_its_words_in_time(
 
 
 @pytest.mark.slow
+@pytest.mark.calm
 def test_what_is_not_speech_gives_no_words(runner: WhisperRunner) -> None:
     assert {name: transcribe(runner, sound).text for name, sound in not_speech()} == {
         "silence": "",
@@ -98,6 +100,7 @@ def test_what_is_not_speech_gives_no_words(runner: WhisperRunner) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.calm
 def test_a_window_of_thirty_seconds_is_as_good_as_its_sentences(
     runner: WhisperRunner, references: dict[str, Any]
 ) -> None:

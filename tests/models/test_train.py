@@ -42,6 +42,7 @@ def test_a_course_in_other_hours_keeps_its_shares() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.calm
 def test_it_learns_what_it_hears(untrained: Path, corpus: Corpus) -> None:
     course = Course(
         stages=(Stage(hours=1, window_s=8, batch=2, timestamps=0.0, disturbed=0.0),), warm_hours=0.05
@@ -55,6 +56,7 @@ def test_it_learns_what_it_hears(untrained: Path, corpus: Corpus) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.calm
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(
     untrained: Path, corpus: Corpus, tmp_path: Path
 ) -> None:
@@ -73,6 +75,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(
 
 
 @pytest.mark.slow
+@pytest.mark.calm
 def test_what_comes_out_is_a_checkpoint(untrained: Path, corpus: Corpus, tmp_path: Path) -> None:
     run = training(untrained, corpus)
     checkpoint = train(run, tmp_path)

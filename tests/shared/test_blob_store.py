@@ -73,7 +73,14 @@ def test_a_blob_may_be_empty(blobs: BlobStore) -> None:
 
 @pytest.mark.parametrize(
     "size",
-    [0, 1, 5 * MIB, 5 * MIB + 1, 10 * MIB, pytest.param(64 * MIB + 7, marks=pytest.mark.slow)],
+    [
+        0,
+        1,
+        5 * MIB,
+        5 * MIB + 1,
+        10 * MIB,
+        pytest.param(64 * MIB + 7, marks=[pytest.mark.slow, pytest.mark.calm]),
+    ],
     ids=str,
 )
 def test_a_draft_of_any_size_is_the_blob_once_it_is_kept(blobs: BlobStore, size: int) -> None:
@@ -194,6 +201,7 @@ def test_names_directly_below_come_in_order_and_none_where_there_is_none(blobs: 
 
 
 @pytest.mark.slow
+@pytest.mark.calm
 def test_more_names_than_fit_on_a_page_are_all_found_and_all_removed(blobs: BlobStore) -> None:
     names = [f"job_{number:04}" for number in range(1005)]
     with ThreadPoolExecutor(8) as pool:

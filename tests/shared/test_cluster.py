@@ -17,7 +17,7 @@ from tests.support.jobs import submit
 from tests.support.redis_server import require_binary
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.redis, pytest.mark.slow]
+pytestmark = [pytest.mark.redis, pytest.mark.slow, pytest.mark.calm]
 
 SLOTS = 16_384
 START_S = 30.0

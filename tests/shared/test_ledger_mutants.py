@@ -108,6 +108,7 @@ MUTANTS = {
 
 
 @pytest.mark.slow
+@pytest.mark.calm
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_the_laws_catch(redis_url: str, tmp_path: Path, mutant: str) -> None:

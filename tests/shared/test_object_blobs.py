@@ -106,6 +106,7 @@ def outcomes(blobs: BlobStore) -> dict[str, type[BaseException] | None]:
 
 
 @pytest.mark.slow
+@pytest.mark.calm
 def test_a_store_that_stands_still_is_unavailable_in_bounded_time(
     objects: ObjectStore, blobs: BlobStore
 ) -> None:

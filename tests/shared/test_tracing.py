@@ -128,6 +128,7 @@ def test_off_makes_nothing(settings: Settings) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.calm
 @pytest.mark.parametrize("module", ["api.app", "worker.app"])
 def test_off_loads_nothing(module: str) -> None:
     """redis-py looks for OpenTelemetry's metrics by itself, wherever they are installed."""
@@ -140,6 +141,7 @@ def test_off_loads_nothing(module: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.calm
 @pytest.mark.parametrize(
     "start", ["import api.gunicorn_conf", "from worker.__main__ import main; main()"], ids=["api", "worker"]
 )

@@ -456,6 +456,7 @@ def test_a_bomb_of_silence_is_too_long(tmp_path: Path, declares_length: bool) ->
 
 
 @pytest.mark.slow
+@pytest.mark.calm
 def test_a_day_of_silence_is_too_long(tmp_path: Path) -> None:
     path = silent_flac(tmp_path / "upload", 24 * 3600, declares_length=False)
     limits = DecodeLimits(timeout_s=120.0, memory_bytes=512 << 20, max_duration_s=4 * 3600.0)

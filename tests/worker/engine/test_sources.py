@@ -208,6 +208,7 @@ def test_repository_with_pickles_only() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.calm
 def test_download_that_breaks_off(hub: Hub) -> None:
     hub.breaks_at = "model.safetensors"
 
