@@ -18,7 +18,7 @@ BUNDLED = MODELS / "synthetic-en"
 SAMPLES = MODELS / "samples"
 MOST_BYTES = 25_000_000
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,9 @@ from models.training.corpus import Corpus
 from models.training.train import Course, Training, train
 from models.training.windows import Stage
 
+# Minutes, where the processor has no fast matrices and something else to do.
+pytestmark = pytest.mark.timeout(900)
+
 HOUR_STEPS = Stage(hours=4 * 8 / 3600, window_s=8, batch=2, timestamps=0.5)
 COURSE = Course(
     stages=(HOUR_STEPS, Stage(hours=30 / 3600, window_s=30, batch=1, timestamps=1.0)), warm_hours=0.1
