@@ -19,7 +19,11 @@ _ENGINE_COUNTS: tuple[tuple[str, str, Read], ...] = (
     ("audio_seconds", "Audio that was transcribed.", lambda one: one.audio_s),
     ("busy_seconds", "Time the model worked.", lambda one: one.busy_s),
     ("idle_seconds", "Time the model had nothing to do.", lambda one: one.idle_s),
-    ("out_of_memory", "Passes that did not fit into memory; the slots were halved.", lambda one: one.overflows),
+    (
+        "out_of_memory",
+        "Passes without enough memory; the slots were halved.",
+        lambda one: one.overflows,
+    ),
 )
 _ENGINE_STATES: tuple[tuple[str, str, Read], ...] = (
     (

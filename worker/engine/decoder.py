@@ -73,16 +73,15 @@ class Decoder:
         elements = 2 * len(self._layers) * self._width * (self.positions + self._sound_positions)
         return elements * self._embedding.element_size()
 
-    def resize(self, slots: int) -> None:
-        """Keeps as many of the first rows as there are slots. Cache by cache: there may be little memory."""
-        kept = min(slots, self.slots)
+    def resize(self, slots: int, kept: int) -> None:
+        """Keeps the first `kept` rows. Memory may be short: each cache goes before its successor comes."""
         self.slots = slots
         for caches, length in self._caches():
-            for number, old in enumerate(caches):
+            for number in range(len(caches)):
+                caches[number] = caches[number][:kept].clone()
                 new = self._empty(slots, length)
-                new[:kept] = old[:kept]
+                new[:kept] = caches[number]
                 caches[number] = new
-                del old
 
     def place(self, row: int, states: Tensor) -> None:
         """The sound of a window, encoder states [positions, width], into a row."""
@@ -159,8 +158,9 @@ class Decoder:
 
     def _empty(self, slots: int, length: int) -> Tensor:
         shape = (slots, self._heads, length, self._head_width)
-        # What a mask hides must still be a number.
-        return torch.zeros(shape, dtype=self._places.dtype, device=self._places.device)
+        # Written to, so that memory is taken now and not window by window; and what a mask hides must be a
+        # number all the same.
+        return torch.empty(shape, dtype=self._places.dtype, device=self._places.device).zero_()
 
     def _embedded(self, tokens: Tensor) -> Tensor:
         found = functional.embedding(tokens, self._embedding)

@@ -46,6 +46,9 @@ one in a pass of its own."""
 
 LOOP_LOOK_STEPS = 32
 
+ENCODED_AT_ONCE = 8
+"""On a card."""
+
 _log = get_logger()
 
 
@@ -63,7 +66,7 @@ def load_runner(
     is no room."""
     with memory_errors(f"model {source.name}"):
         loaded = load(source, device=device, dtype=dtype, threads=threads, hf_endpoint=hf_endpoint)
-        runner = WhisperRunner(loaded, batch_size)
+        runner = _in_slots(loaded, batch_size)
     try:
         runner.warm_up()
     except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
@@ -72,6 +75,18 @@ def load_runner(
             "fetch the checkpoint again, or try another device or dtype."
         ) from error
     return runner
+
+
+def _in_slots(loaded: Loaded, slots: int) -> "WhisperRunner":
+    """With as many as there is room for, one at least. Raises MemoryError."""
+    while slots > 1:
+        try:
+            with memory_errors("the slots"):
+                return WhisperRunner(loaded, slots)
+        except MemoryError:
+            _log.warning("slots_out_of_memory", slots=slots // 2)
+        slots //= 2
+    return WhisperRunner(loaded, slots)
 
 
 class WhisperRunner:
@@ -115,14 +130,14 @@ class WhisperRunner:
     def resize(self, slots: int) -> None:
         with torch.inference_mode(), memory_errors("the slots"):
             self._close_gaps()
-            self._decoder.resize(slots)
+            self._decoder.resize(slots, kept=len(self._rows))
             self._rules.resize(slots)
 
     def step(self) -> list[Ended]:
         """Fills one slot, or writes one token in all that are filled."""
         with torch.inference_mode(), memory_errors("the pass"):
-            if self._coming and self._has_room:
-                self._hear(self._coming.popleft())
+            if self._coming and self._free:
+                self._hear([self._coming.popleft() for _ in range(self._heard_at_once())])
             elif any(self._rows):
                 self._write()
         self._collect(wait=not self._coming and not any(self._rows) and not self._ended)
@@ -168,19 +183,26 @@ class WhisperRunner:
         give_back()
 
     @property
-    def _has_room(self) -> bool:
-        return None in self._rows or len(self._rows) < self._decoder.slots
+    def _free(self) -> int:
+        return self._decoder.slots - sum(seat is not None for seat in self._rows)
 
-    def _hear(self, seat: Seat) -> None:
-        """Encodes its window into a free slot."""
+    def _heard_at_once(self) -> int:
+        """On a CPU two windows take twice the time of one, so that nobody gains by waiting for the second."""
+        most = 1 if self._loaded.model.device.type == "cpu" else ENCODED_AT_ONCE
+        return min(most, self._free, len(self._coming))
+
+    def _hear(self, seats: Sequence[Seat]) -> None:
+        """Encodes their windows into free slots."""
         began = time.perf_counter()
-        states = encode(self._loaded.model, self._loaded.mel, [seat.window.pcm])
-        row = self._rows.index(None) if None in self._rows else len(self._rows)
-        self._decoder.place(row, states[0])
-        self._rows[row : row + 1] = [seat]
-        seat.listen(self._tokens.sot)
-        self._rules.begin(row, max_tokens=SHORT_PROMPT, temperature=0.0, seed=0)
-        seat.spent_s += time.perf_counter() - began
+        heard_now = encode(self._loaded.model, self._loaded.mel, [seat.window.pcm for seat in seats])
+        for seat, states in zip(seats, heard_now, strict=True):
+            row = self._rows.index(None) if None in self._rows else len(self._rows)
+            self._decoder.place(row, states)
+            self._rows[row : row + 1] = [seat]
+            seat.listen(self._tokens.sot)
+            self._rules.begin(row, max_tokens=SHORT_PROMPT, temperature=0.0, seed=0)
+        for seat in seats:
+            seat.spent_s += (time.perf_counter() - began) / len(seats)
 
     def _write(self) -> None:
         """One more token in every row."""
