@@ -151,7 +151,9 @@ class Settings(BaseSettings):
     threads: Annotated[int, Field(ge=0, le=256)] = Field(
         0, description="Threads of a worker's models; 0 takes its share of the processor's cores."
     )
-    batch_size: Annotated[int, Field(ge=1, le=256)] = Field(8, description="Slots: windows that are decoded at once.")
+    batch_size: Annotated[int, Field(ge=1, le=256)] = Field(
+        8, description="Slots: windows that are decoded at once."
+    )
     prepare_slots: Annotated[int, Field(ge=1, le=64)] = Field(
         2, description="Short files a worker decodes at once, and as many long ones beside them."
     )
