@@ -186,34 +186,32 @@ class Engine:
             runner.unseat(number)
             with self._changed:
                 del self._seated[number]
-        for ticket in self._next():
-            number = next(self._numbers)
+        with self._changed:
+            self._drop_unwanted()
+            coming = {next(self._numbers): ticket for ticket in self._next()}
+            # At once: who cancels its job's windows must find them.
+            self._seated |= coming
+        for number, ticket in coming.items():
             try:
                 runner.seat(number, ticket.window)
             except Exception:
                 log.exception("window_not_seated")
-                self._count(failed=1)
+                with self._changed:
+                    self._meter.failed += 1
+                    del self._seated[number]
                 _fail(ticket, ModelError())
-                continue
-            with self._changed:
-                self._seated[number] = ticket
         return bool(self._seated)
 
     def _next(self) -> list[_Ticket]:
         """Who is to be seated now: first those that were in a pass that failed."""
-        with self._changed:
-            self._drop_unwanted()
-            if self._is_one_by_one:
-                # Somebody among them harms the others.
-                if self._seated:
-                    return []
-                if self._again:
-                    return [self._again.popleft()]
-                self._is_one_by_one = False
-            free = self._limit.now - len(self._seated)
-            taken = [self._again.popleft() for _ in range(min(free, len(self._again)))]
-            if not self._is_closed and not self._resident.is_wanted:
-                taken += self._scheduler.take(free - len(taken))
+        if self._is_one_by_one and not self._seated:
+            self._is_one_by_one = bool(self._again)
+        # One by one: somebody among them harms the others.
+        most = 1 if self._is_one_by_one else self._limit.now
+        free = max(0, most - len(self._seated))
+        taken = [self._again.popleft() for _ in range(min(free, len(self._again)))]
+        if not self._is_one_by_one and not self._is_closed and not self._resident.is_wanted:
+            taken += self._scheduler.take(free - len(taken))
         return [ticket for ticket in taken if not ticket.future.cancelled()]
 
     def _step(self, runner: Runner) -> None:
@@ -250,23 +248,25 @@ class Engine:
             self._resize(runner)
 
     def _clear(self, failure: JobError, runner: Runner) -> None:
-        """Takes all windows out after a pass that failed. Who was alone in it has failed; of several, those
-        that were too many are fewer next time, and those of whom one is poison go in one by one."""
+        """Takes all windows out after a pass that failed. Those that were too many are fewer next time, in
+        fewer slots; those of whom one is poison go in one by one. Who was alone, in the only slot if memory
+        was short, has failed."""
         for number in self._seated:
             runner.unseat(number)
         seated = self._leave()
-        if len(seated) == 1:
-            self._count(failed=1)
-            _fail(seated[0], failure)
-            return
+        is_overflow = isinstance(failure, OutOfMemory)
+        is_hopeless = len(seated) == 1 and (not is_overflow or self._limit.now == 1)
         with self._changed:
-            self._again.extendleft(reversed(seated))
-            if isinstance(failure, OutOfMemory):
-                self._meter.overflows += 1
-                self._limit.overflowed(len(seated))
-            else:
-                self._is_one_by_one = True
-        if isinstance(failure, OutOfMemory):
+            self._meter.overflows += is_overflow
+            self._meter.failed += is_hopeless
+            if not is_hopeless:
+                self._again.extendleft(reversed(seated))
+                self._is_one_by_one = self._is_one_by_one or not is_overflow
+                if is_overflow:
+                    self._limit.overflowed(len(seated))
+        if is_hopeless:
+            _fail(seated[0], failure)
+        elif is_overflow:
             self._resize(runner)
 
     def _resize(self, runner: Runner) -> None:
@@ -305,10 +305,6 @@ class Engine:
     def _begin(self) -> None:
         with self._changed:
             self._meter.passes(len(self._seated), self._clock())
-
-    def _count(self, *, failed: int) -> None:
-        with self._changed:
-            self._meter.failed += failed
 
     def _shut(self) -> list[_Ticket]:
         """Takes no more windows; returns those that were waiting."""

@@ -13,7 +13,7 @@ from shared.log import get_logger
 from worker.engine.values import ModelCard, ModelUnavailable, Runner
 
 LULL_S = 2.0
-"""Who has had no batch for so long is not at work and may be put out."""
+"""Who has had no window for so long is not at work and may be put out."""
 
 STAY_S = 60.0
 """Who is at work is not put out before it has been in for so long: loading must not eat up the time."""
@@ -97,7 +97,8 @@ class Resident:
     def make_room(self) -> bool:
         """Leaves memory if it may; whether it did."""
         now = self._clock()
-        if now - self._used_at < LULL_S and now - self._came_at < STAY_S:
+        is_at_work = self._in_use.locked() or now - self._used_at < LULL_S
+        if is_at_work and now - self._came_at < STAY_S:
             return False
         if not self._in_use.acquire(blocking=False):
             self._is_wanted = True

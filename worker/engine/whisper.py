@@ -59,7 +59,7 @@ def load_runner(
     dtype: str,
     threads: int,
     hf_endpoint: str | None = None,
-    batch_size: int = 1,
+    batch_size: int = 8,
 ) -> "WhisperRunner":
     """`device` and `dtype` may be "auto"; `threads` 0 takes all cores this process may use; `batch_size` is
     the number of slots. Raises ModelUnavailable with a sentence for the operator, and MemoryError when there

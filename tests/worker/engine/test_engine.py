@@ -257,6 +257,20 @@ def test_slots_that_memory_has_no_room_for_are_not_tried_for_ever(make: Make) ->
     assert runner.sizes[-1] == 2
 
 
+def test_a_window_alone_may_have_the_memory_of_the_other_slots(make: Make) -> None:
+    runner = ScriptedRunner()
+
+    def until_resized(batch: Sequence[Window]) -> None:
+        if not runner.slots:
+            raise MemoryError
+
+    runner._script = until_resized
+    engine = make(runner, batch_size=8)
+
+    assert engine.submit("job", window(0)).result(PATIENCE_S).text == "window 0"
+    assert runner.slots == [1]
+
+
 def test_a_window_too_large_alone_fails_alone(make: Make) -> None:
     def too_large(batch: Sequence[Window]) -> None:
         if any(w.index == 2 for w in batch):

@@ -222,8 +222,12 @@ def test_who_is_at_work_is_not_put_out_at_once_but_not_kept_for_ever() -> None:
     resident = residence.add(Loads())
 
     with resident.hold():
-        clock.advance(STAY_S)
+        clock.advance(STAY_S - 1)
         assert not resident.make_room(), "it is in use"
+        assert not resident.is_wanted, "it may work on for a while"
+        clock.advance(1)
+        assert not resident.make_room(), "it is in use"
+        assert resident.is_wanted, "it has been in for long enough"
     assert resident.is_in
     with resident.hold():
         pass
