@@ -19,7 +19,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 KEEP_MEMORY := MALLOC_ARENA_MAX=2 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=200000000000 MALLOC_TOP_PAD_=268435456
 FAST := not slow and not service and not model
 
-.PHONY: help run test chaos check model peers bench-bento bench-devices bench-ledger bench-metrics bench-objects bench-scale lint lock venv format clean
+.PHONY: help run test chaos check model peers bench-bento bench-devices bench-ledger bench-metrics bench-objects bench-scale lint lock venv bench format clean
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,10 @@ bench-bento: $(DEV_STAMP) ## This service and BentoML side by side: about an hou
 	@test -x var/bento-venv/bin/python || $(PY) -m venv var/bento-venv
 	@var/bento-venv/bin/python -m pip install --disable-pip-version-check -q -r benchmarks/bento/requirements.txt
 	@$(PY) -m benchmarks.versus_bentoml $(BENCH)
+
+bench: $(DEV_STAMP) ## The engine beside Transformers, faster-whisper and whisper.cpp (after `make peers`); BENCH="--shape base"
+	@mkdir -p var
+	@env $$($(PY) -m deploy.allocator) $(PY) -m benchmarks.engine $(BENCH)
 
 bench-ledger: $(DEV_STAMP) ## Figures of the ledger: latency, pollers, overhead, takeover
 	@env $$($(PY) -m deploy.allocator) $(PY) -m benchmarks.ledger $(BENCH)

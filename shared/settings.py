@@ -151,7 +151,9 @@ class Settings(BaseSettings):
     threads: Annotated[int, Field(ge=0, le=256)] = Field(
         0, description="Threads of a worker's models; 0 takes its share of the processor's cores."
     )
-    batch_size: Annotated[int, Field(ge=1, le=256)] = Field(8, description="Most windows in one model pass.")
+    batch_size: Annotated[int, Field(ge=1, le=256)] = Field(
+        8, description="Slots: windows that are decoded at once."
+    )
     prepare_slots: Annotated[int, Field(ge=1, le=64)] = Field(
         2, description="Short files a worker decodes at once, and as many long ones beside them."
     )
@@ -174,7 +176,7 @@ class Settings(BaseSettings):
         "0 for as many as fit.",
     )
     batch_timeout_s: Annotated[float, Field(ge=10)] = Field(
-        600, description="A worker whose model works on one batch for longer ends itself and is started anew."
+        600, description="A worker whose model works on one pass for longer ends itself and is started anew."
     )
     deaf_s: Annotated[float, Field(ge=1)] = Field(
         30, description="A worker that has room, but fetched no waiting message for so long, starts anew."

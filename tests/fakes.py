@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 
-from worker.engine.values import Abilities, Hypothesis, ModelCard, Utterance, Window
+from worker.engine.values import Abilities, Ended, Hypothesis, ModelCard, Utterance, Window
 
 Script = Callable[[Sequence[Window]], None]
 
@@ -16,13 +16,40 @@ def hypothesis(text: str = "hello", *, end: float = 1.0, **fields: float) -> Hyp
     return Hypothesis((utterance,), "en", 0.9, **figures)
 
 
-class ScriptedRunner:
+class InPasses:
+    """A runner whose `run` does all that are seated in one step."""
+
+    def __init__(self) -> None:
+        self.seated: dict[int, Window] = {}
+        self.slots: list[int] = []
+
+    def seat(self, number: int, window: Window) -> None:
+        self.seated[number] = window
+
+    def unseat(self, number: int) -> None:
+        self.seated.pop(number, None)
+
+    def resize(self, slots: int) -> None:
+        self.slots.append(slots)
+
+    def step(self) -> list[Ended]:
+        found = self.run(list(self.seated.values()))
+        ended = [Ended(number, one) for number, one in zip(self.seated, found, strict=True)]
+        self.seated.clear()
+        return ended
+
+    def run(self, batch: Sequence[Window]) -> list[Hypothesis]:
+        raise NotImplementedError
+
+
+class ScriptedRunner(InPasses):
     """Hears "window <index>" in every window. `script` sees each batch first and may raise.
 
     With `is_held`, each batch waits for `let_go` before it ends; `entered` is set once one is inside.
     """
 
     def __init__(self, script: Script | None = None, *, is_held: bool = False) -> None:
+        super().__init__()
         self.card = ModelCard(
             name="scripted",
             source="tests",

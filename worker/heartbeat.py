@@ -13,7 +13,7 @@ from shared.fleet import BEAT_S, Orders, WorkerState
 from shared.log import get_logger
 from worker.beat_file import BeatFile
 from worker.context import Context
-from worker.engine.engine import Statistics
+from worker.engine.meter import Statistics
 from worker.intake import Intake
 from worker.watchdog import Watchdog, rss_bytes
 
@@ -127,6 +127,7 @@ def _engine_numbers(one: Statistics) -> dict[str, float]:
         "idle_s": round(one.idle_s, 1),
         "batch_fill": round(one.batch_fill, 3),
         "batch_limit": one.batch_limit,
+        "slots_used": one.slots_used,
         "waiting": one.waiting,
         "is_loaded": float(one.is_loaded),
     }

@@ -7,7 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from worker.context import Context
-from worker.engine.engine import Statistics
+from worker.engine.meter import Statistics
 
 Read = Callable[[Statistics], float]
 
@@ -15,19 +15,24 @@ _ENGINE_COUNTS: tuple[tuple[str, str, Read], ...] = (
     ("windows", "Windows that were transcribed.", lambda one: one.windows),
     ("windows_failed", "Windows that came to nothing.", lambda one: one.failed),
     ("batches", "Passes through the model.", lambda one: one.batches),
-    ("rows", "Windows in all passes, those that failed or were run again included.", lambda one: one.rows),
+    ("rows", "Slots used in all passes.", lambda one: one.rows),
     ("audio_seconds", "Audio that was transcribed.", lambda one: one.audio_s),
     ("busy_seconds", "Time the model worked.", lambda one: one.busy_s),
     ("idle_seconds", "Time the model had nothing to do.", lambda one: one.idle_s),
-    ("out_of_memory", "Passes that did not fit into memory and were halved.", lambda one: one.overflows),
+    (
+        "out_of_memory",
+        "Passes without enough memory; the slots were halved.",
+        lambda one: one.overflows,
+    ),
 )
 _ENGINE_STATES: tuple[tuple[str, str, Read], ...] = (
     (
         "batch_limit",
-        "Most windows in a pass now; fewer than the setting after memory ran out.",
+        "Slots now; fewer than the setting after memory ran out.",
         lambda one: one.batch_limit,
     ),
-    ("batch_fill_ratio", "Mean share of ANANSE_BATCH_SIZE used since start.", lambda one: one.batch_fill),
+    ("batch_fill_ratio", "Mean share of ANANSE_BATCH_SIZE in use, since start.", lambda one: one.batch_fill),
+    ("slots_used", "Slots that hold a window.", lambda one: one.slots_used),
     ("windows_waiting", "Windows that wait for the model.", lambda one: one.waiting),
     ("waiting_audio_seconds", "Audio in them.", lambda one: one.waiting_s),
     (

@@ -212,7 +212,7 @@ def _offer(number: int, cuts: Sequence[Cut], held: Held, job: Job, context: Cont
 
 @contextmanager
 def _running(engine: Engine, windows: Sequence[Window], kept: int, context: Context) -> Iterator[Span]:
-    """`batches` counts those that the engine ran meanwhile; windows of other jobs were in them too."""
+    """`batches` counts the passes of the model meanwhile; windows of other jobs were in them too."""
     audio_s = round(sum(window.duration_s for window in windows), 3)
     before = engine.statistics().batches
     with context.tracer.span("run", windows=len(windows), windows_kept=kept, audio_s=audio_s) as span:
@@ -267,7 +267,7 @@ def _settle(
         while pending:
             held.check()
             done, _ = wait(pending, timeout=_LOOK_S, return_when=FIRST_COMPLETED)
-            # A batch ends all at once; who follows the job's events reads it in the file's order.
+            # Of those that ended together; who follows the job's events reads them in the file's order.
             for future in sorted(done, key=lambda one: pending[one].index):
                 window = pending.pop(future)
                 try:

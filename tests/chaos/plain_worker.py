@@ -18,6 +18,7 @@ import numpy as np
 from shared import log
 from shared.models import Abilities, ModelCard, ModelSource
 from shared.settings import Settings, load
+from tests.fakes import InPasses
 from worker import app
 from worker.engine.values import Hypothesis, Pcm, Utterance, Window
 
@@ -34,11 +35,12 @@ def spell(pcm: Pcm) -> str:
     return " ".join(digest[at * LETTERS : (at + 1) * LETTERS] for at in range(WORDS))
 
 
-class SpellingRunner:
+class SpellingRunner(InPasses):
     """Takes `pace` seconds for every second of sound. Each window it is given is written to `tally` before it
     is run, for what a killed worker had begun; all workers of a test may write to the same file."""
 
     def __init__(self, name: str, pace: float, tally: Path) -> None:
+        super().__init__()
         self._pace = pace
         self._never = threading.Event()
         self._tally = os.open(tally, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

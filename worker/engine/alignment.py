@@ -1,23 +1,20 @@
 """Word times: where the decoder's alignment heads looked while each token was written.
 
-One teacher-forced pass over the finished text, with keys the decoder has already; the attention
-implementation stays as it is. Method: openai/whisper `timing.py`.
+One teacher-forced pass over the finished text, with keys that are in the slot already; what follows it needs
+no model and no thread of its. Method: openai/whisper `timing.py`.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from shared.transcript import Word
-from worker.engine.listening import Encoded
+from worker.engine.decoder import Decoder
 from worker.engine.utterances import Piece
 from worker.engine.values import Utterance
 
@@ -34,84 +31,59 @@ def warm_up() -> None:
     _token_starts(np.random.default_rng(0).random((4, 8)))
 
 
-def token_times(
-    model: Any,
-    encoded: Encoded,
-    texts: Sequence[Sequence[int]],
-    prompts: Sequence[Sequence[int]],
-    durations_s: Sequence[float],
-    heads: Heads,
-    eos: int,
-) -> list[tuple[NDArray[np.float64], list[float]]]:
-    """For each row the start of each of its text tokens and of its end, in seconds, and the tokens'
-    probabilities. `prompts` end where the text begins; rows without text must not be passed.
-    """
-    sequences = [(*prompt, *text, eos) for prompt, text in zip(prompts, texts, strict=True)]
-    longest = max(map(len, sequences))
-    padded = [(*sequence, *[eos] * (longest - len(sequence))) for sequence in sequences]
-    queries: dict[int, Tensor] = {}
-    with _captured_queries(model, sorted({layer for layer, _ in heads}), queries):
-        states = model.model.decoder(
-            input_ids=torch.tensor(padded, device=encoded.states.device),
-            encoder_hidden_states=encoded.states,
-            use_cache=False,
-        ).last_hidden_state
-    results = []
-    for row, (text, prompt) in enumerate(zip(texts, prompts, strict=True)):
-        positions = max(1, min(encoded.states.shape[1], round(durations_s[row] / SECONDS_PER_POSITION)))
-        weights = _weights(model, encoded, queries, heads, row, len(sequences[row]), positions)
-        starts = _token_starts(_smoothed(weights)[len(prompt) - 1 : -1])
-        logits = model.proj_out(states[row, len(prompt) - 1 : len(prompt) + len(text) - 1]).float()
-        chances = logits.softmax(-1).gather(1, torch.tensor(text, device=logits.device).unsqueeze(1))
-        results.append((starts, chances.squeeze(1).tolist()))
-    return results
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a window says: `text`, which is not empty, behind `prompt`."""
+
+    prompt: tuple[int, ...]
+    text: tuple[int, ...]
+    eos: int
+    duration_s: float
 
 
-@contextmanager
-def _captured_queries(model: Any, layers: Sequence[int], queries: dict[int, Tensor]) -> Iterator[None]:
-    def keep(layer: int) -> Any:
-        return lambda _module, _inputs, output: queries.__setitem__(layer, output)
+@dataclass(frozen=True, slots=True, eq=False)
+class Gaze:
+    """Attention [heads, tokens, positions] of a whole prompt, text and end to the sound; `first` is where the
+    text begins in it, `chances` are its tokens' probabilities."""
 
-    decoder = model.model.decoder
-    handles = [
-        decoder.layers[layer].encoder_attn.q_proj.register_forward_hook(keep(layer)) for layer in layers
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    attention: NDArray[np.float32]
+    first: int
+    chances: list[float]
 
 
-def _weights(
-    model: Any,
-    encoded: Encoded,
-    queries: dict[int, Tensor],
-    heads: Heads,
-    row: int,
-    length: int,
-    positions: int,
-) -> Tensor:
-    """Attention [heads, tokens, positions] of one row over the sound it really has."""
-    stacked = []
+def look(decoder: Decoder, row: int, said: Said, heads: Heads) -> Gaze:
+    """One pass over the finished text of a row whose sound is still in its slot."""
+    layers = sorted({layer for layer, _ in heads})
+    states, asked = decoder.read(row, (*said.prompt, *said.text, said.eos), layers=layers)
+    questions = dict(zip(layers, asked, strict=True))
+    positions = max(1, round(said.duration_s / SECONDS_PER_POSITION))
+    attention = []
     for layer, head in heads:
-        attention = model.model.decoder.layers[layer].encoder_attn
-        width = attention.head_dim
-        query = queries[layer][row, :length, head * width : (head + 1) * width].float() * attention.scaling
-        key = encoded.cross.layers[layer].keys[row, head, :positions].float()
-        stacked.append((query @ key.T).softmax(-1))
-    return torch.stack(stacked)
+        query = questions[layer][head].float() * decoder.question_scale
+        key = decoder.sound_keys(row, layer)[head, :positions].float()
+        attention.append((query @ key.T).softmax(-1))
+    first = len(said.prompt)
+    chances = decoder.logits(states[first - 1 : -2]).float().softmax(-1)
+    written = torch.tensor(said.text, device=chances.device).unsqueeze(1)
+    return Gaze(torch.stack(attention).cpu().numpy(), first, chances.gather(1, written).squeeze(1).tolist())
 
 
-def _smoothed(weights: Tensor) -> NDArray[np.float64]:
+def token_starts(gaze: Gaze) -> NDArray[np.float64]:
+    """The start of each text token and of the end, in seconds. No torch: it would
+    take the model's threads."""
+    return _token_starts(_smoothed(gaze.attention)[gaze.first - 1 : -1])
+
+
+def _smoothed(weights: NDArray[np.float32]) -> NDArray[np.float64]:
     """Normalised over tokens, median-filtered over time, averaged over heads."""
-    std, mean = torch.std_mean(weights, dim=-2, keepdim=True, unbiased=False)
-    weights = (weights - mean) / std.clamp(min=1e-8)
+    std, mean = weights.std(axis=-2, keepdims=True), weights.mean(axis=-2, keepdims=True)
+    weights = (weights - mean) / np.maximum(std, 1e-8)
     pad = MEDIAN_WIDTH // 2
     if weights.shape[-1] > pad:
-        padded = torch.nn.functional.pad(weights, (pad, pad), mode="reflect")
-        weights = padded.unfold(-1, MEDIAN_WIDTH, 1).median(-1).values
-    return weights.mean(0).double().cpu().numpy()
+        padded = np.pad(weights, ((0, 0), (0, 0), (pad, pad)), mode="reflect")
+        around = np.lib.stride_tricks.sliding_window_view(padded, MEDIAN_WIDTH, axis=-1)
+        weights = np.partition(around, pad, axis=-1)[..., pad]
+    return np.asarray(weights.mean(axis=0), dtype=np.float64)
 
 
 def _token_starts(attention: NDArray[np.float64]) -> NDArray[np.float64]:

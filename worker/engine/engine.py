@@ -1,97 +1,34 @@
-"""Owns the one thread that owns the model: it waits, takes a batch, runs it and settles the futures.
+"""Owns the one thread that owns the model: it waits, fills slots, lets the model step, settles futures.
 
-Which windows make a batch is the scheduler's business; what happens to them in the model is the runner's.
+Which window has the next slot is the scheduler's business; what happens to it in the model is the runner's.
 """
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import count
 
 from shared.errors import JobError, ModelError, NoWorker, OutOfMemory
 from shared.log import get_logger
+from worker.engine.meter import Limit, Meter, Statistics
 from worker.engine.residence import Resident
 from worker.engine.scheduler import Scheduler
-from worker.engine.values import Hypothesis, ModelCard, ModelUnavailable, Runner, Window
-
-RECOVERY_BATCHES = 16
-"""After so many full batches in a row that fitted, a shrunken batch grows by one window again."""
+from worker.engine.values import Ended, Hypothesis, ModelCard, ModelUnavailable, Runner, Window
 
 log = get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """What the engine has done since it was made, and where it stands now.
-
-    `batch_fill` is the mean share of `batch_size` used, 0 to 1. `batch_limit` is below `batch_size` after
-    memory ran out; `rows` are all windows of all batches, `overflows` batches that memory was not enough for.
-    `stuck_for_s` is how long the model has been at its current batch, 0 when it is idle; `loading_for_s` how
-    long it has been on its way into memory. `lost` says why it cannot be loaded again.
-    """
-
-    windows: int
-    failed: int
-    batches: int
-    rows: int
-    overflows: int
-    audio_s: float
-    busy_s: float
-    idle_s: float
-    batch_fill: float
-    batch_limit: int
-    waiting: int
-    waiting_s: float
-    stuck_for_s: float
-    is_loaded: bool = True
-    loading_for_s: float = 0.0
-    lost: str = ""
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Ticket:
+    """A future that is not running may be cancelled by whoever waits for it, at any time: a slot whose window
+    nobody wants is free by the next pass."""
+
+    job: str
     window: Window
     future: Future[Hypothesis]
-
-
-@dataclass(slots=True)
-class _Limit:
-    """Most windows in a batch: halved when memory runs out, grown again slowly."""
-
-    most: int
-    now: int
-    fitted: int = 0
-
-    def ran(self, windows: int) -> None:
-        self.fitted += windows >= self.now
-        if self.fitted >= RECOVERY_BATCHES:
-            self.now, self.fitted = min(self.most, self.now + 1), 0
-
-    def overflowed(self, windows: int) -> None:
-        self.now, self.fitted = max(1, min(self.now, windows // 2)), 0
-
-
-@dataclass(slots=True)
-class _Meter:
-    """Running totals. `changed_at` is when the thread last went from idle to busy or back."""
-
-    changed_at: float
-    is_busy: bool = False
-    windows: int = 0
-    failed: int = 0
-    batches: int = 0
-    rows: int = 0
-    overflows: int = 0
-    audio_s: float = 0.0
-    seconds: dict[bool, float] = field(default_factory=lambda: {True: 0.0, False: 0.0})
-
-    def turn(self, is_busy: bool, now: float) -> None:
-        self.seconds[self.is_busy] += now - self.changed_at
-        self.is_busy, self.changed_at = is_busy, now
-
-    def spent_s(self, is_busy: bool, now: float) -> float:
-        return self.seconds[is_busy] + (now - self.changed_at if is_busy == self.is_busy else 0.0)
 
 
 class Engine:
@@ -99,7 +36,7 @@ class Engine:
 
     `submit`, `cancel`, `statistics` and `close` may be called from any thread. A future ends with its
     hypothesis, with OutOfMemory or ModelError, cancelled, or with NoWorker when the model cannot be loaded
-    again. `clock` gives seconds that never go back.
+    again. It may be cancelled until it ends. `clock` gives seconds that never go back.
 
     A resident is loaded by the engine's thread, at once; with nothing to do for `idle_s` it leaves memory and
     comes back with the next window (0: never).
@@ -118,9 +55,13 @@ class Engine:
         self._came: Future[ModelCard] = Future()
         self._lost = ""
         self._clock = clock
-        self._limit = _Limit(most=batch_size, now=batch_size)
-        self._meter = _Meter(changed_at=clock())
+        self._limit = Limit(most=batch_size, now=batch_size)
+        self._meter = Meter(changed_at=clock())
         self._scheduler: Scheduler[_Ticket] = Scheduler()
+        self._numbers = count()
+        self._seated: dict[int, _Ticket] = {}
+        self._again: deque[_Ticket] = deque()
+        self._is_one_by_one = False
         self._changed = threading.Condition()
         self._is_closed = False
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
@@ -138,24 +79,21 @@ class Engine:
                 future.set_exception(NoWorker())
                 return future
             if not self._is_closed:
-                self._scheduler.add(job, window, _Ticket(window, future))
+                self._scheduler.add(job, window, _Ticket(job, window, future))
                 self._changed.notify()
                 return future
         future.cancel()
         return future
 
     def cancel(self, job: str) -> int:
-        """Cancels the futures of the job's waiting windows; returns how many.
-
-        Windows in the model at this moment finish.
-        """
+        """Cancels the futures of the job's windows, those in the model too; returns how many."""
         with self._changed:
             dropped = self._scheduler.drop(job)
-        _cancel(dropped)
-        return len(dropped)
+            held = [ticket for ticket in (*self._seated.values(), *self._again) if ticket.job == job]
+        return _cancel([*dropped, *held])
 
     def close(self, timeout_s: float) -> bool:
-        """Cancels what waits and lets the batch in the model finish; False if that took longer."""
+        """Cancels what waits and lets what is in the model finish; False if that took longer."""
         _cancel(self._shut())
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout_s)
@@ -175,19 +113,20 @@ class Engine:
                 idle_s=meter.spent_s(False, now),
                 batch_fill=meter.rows / (meter.batches * limit.most) if meter.batches else 0.0,
                 batch_limit=limit.now,
-                waiting=len(self._scheduler),
-                waiting_s=self._scheduler.waiting_s,
-                stuck_for_s=now - meter.changed_at if meter.is_busy else 0.0,
+                waiting=len(self._scheduler) + len(self._again),
+                waiting_s=self._scheduler.waiting_s + sum(one.window.duration_s for one in self._again),
+                stuck_for_s=now - meter.passed_at if meter.is_busy else 0.0,
                 is_loaded=self._resident.is_in,
                 loading_for_s=self._resident.loading_for_s,
                 lost=self._lost,
+                slots_used=len(self._seated),
             )
 
     def _loop(self) -> None:
         try:
             self._load()
-            while (batch := self._next_batch()) is not None:
-                self._settle(batch)
+            while self._wait_for_work():
+                self._work()
         finally:
             # Nobody may wait for ever for a thread that is being torn down.
             _cancel(self._shut())
@@ -203,111 +142,185 @@ class Engine:
         else:
             self._came.set_result(self._resident.card)
 
-    def _next_batch(self) -> list[_Ticket] | None:
-        """Waits for work; None when the engine is closed."""
-        while not self._wait_for_work():
-            self._resident.rest()
-        with self._changed:
-            taken = [] if self._is_closed else self._scheduler.take(self._limit.now)
-        if not taken:
-            return None
-        return [ticket for ticket in taken if ticket.future.set_running_or_notify_cancel()]
-
     def _wait_for_work(self) -> bool:
-        """False when there was none for so long that the model may leave memory."""
-        patience_s = self._idle_s if self._idle_s and self._resident.is_in else None
-        with self._changed:
-            return self._changed.wait_for(lambda: self._is_closed or bool(len(self._scheduler)), patience_s)
+        """Until a window that somebody wants is at hand; False when the engine is closed."""
+        while True:
+            patience_s = self._idle_s if self._idle_s and self._resident.is_in else None
+            with self._changed:
+                is_time = self._changed.wait_for(self._may_go_on, patience_s)
+                if self._is_closed:
+                    return False
+                if not self._again:
+                    self._again.extend(self._scheduler.take(1))
+                self._drop_unwanted()
+                if self._again:
+                    return True
+            if not is_time:
+                self._resident.rest()
 
-    def _settle(self, batch: list[_Ticket]) -> None:
-        if not batch:
-            return
+    def _may_go_on(self) -> bool:
+        return self._is_closed or bool(self._again) or bool(len(self._scheduler))
+
+    def _work(self) -> None:
+        """Holds the model until nothing is left in it."""
         try:
             with self._resident.hold() as runner:
-                self._run(batch, runner)
+                self._turn(is_busy=True)
+                while self._fill(runner):
+                    self._step(runner)
+            if self._resident.is_wanted:
+                self._resident.rest()
         except ModelUnavailable as error:
-            self._lose(str(error), batch)
+            self._lose(str(error))
         except Exception:
             log.exception("model_not_loaded")
-            self._lose("It failed as no model should.", batch)
+            self._lose("It failed as no model should.")
         finally:
-            for ticket in batch:
-                if not ticket.future.done():
-                    ticket.future.set_exception(ModelError())
+            for ticket in self._leave():
+                _fail(ticket, ModelError())
+            self._turn(is_busy=False)
 
-    def _lose(self, reason: str, batch: Sequence[_Ticket]) -> None:
+    def _fill(self, runner: Runner) -> bool:
+        """Empties the slots whose windows nobody wants and fills the free ones; whether any is in use."""
+        for number in [number for number, ticket in self._seated.items() if ticket.future.cancelled()]:
+            runner.unseat(number)
+            with self._changed:
+                del self._seated[number]
+        with self._changed:
+            self._drop_unwanted()
+            coming = {next(self._numbers): ticket for ticket in self._next()}
+            # At once: who cancels its job's windows must find them.
+            self._seated |= coming
+        for number, ticket in coming.items():
+            try:
+                runner.seat(number, ticket.window)
+            except Exception:
+                log.exception("window_not_seated")
+                with self._changed:
+                    self._meter.failed += 1
+                    del self._seated[number]
+                _fail(ticket, ModelError())
+        return bool(self._seated)
+
+    def _next(self) -> list[_Ticket]:
+        """Who is to be seated now: first those that were in a pass that failed."""
+        if self._is_one_by_one and not self._seated:
+            self._is_one_by_one = bool(self._again)
+        # One by one: somebody among them harms the others.
+        most = 1 if self._is_one_by_one else self._limit.now
+        free = max(0, most - len(self._seated))
+        taken = [self._again.popleft() for _ in range(min(free, len(self._again)))]
+        if not self._is_one_by_one and not self._is_closed and not self._resident.is_wanted:
+            taken += self._scheduler.take(free - len(taken))
+        return [ticket for ticket in taken if not ticket.future.cancelled()]
+
+    def _step(self, runner: Runner) -> None:
+        """One call of the runner. What it raises is neither kept nor chained: a live traceback holds the
+        tensors of the frames in it, and the next pass needs their memory."""
+        self._begin()
+        failure: JobError | None = None
+        try:
+            ended = runner.step()
+        except MemoryError:
+            log.warning("batch_out_of_memory", windows=len(self._seated))
+            failure = OutOfMemory()
+        except Exception:
+            log.exception("batch_failed", windows=len(self._seated))
+            failure = ModelError()
+        if failure is None:
+            self._settle(ended, runner)
+        else:
+            self._clear(failure, runner)
+
+    def _settle(self, ended: Sequence[Ended], runner: Runner) -> None:
+        tickets = []
+        with self._changed:
+            for one in ended:
+                ticket = self._seated.pop(one.number)
+                tickets.append((ticket, one.hypothesis))
+                self._meter.windows += 1
+                self._meter.audio_s += ticket.window.duration_s
+            has_grown = self._limit.ended(len(ended))
+        for ticket, hypothesis in tickets:
+            if ticket.future.set_running_or_notify_cancel():
+                ticket.future.set_result(hypothesis)
+        if has_grown:
+            self._resize(runner)
+
+    def _clear(self, failure: JobError, runner: Runner) -> None:
+        """Takes all windows out after a pass that failed. Those that were too many are fewer next time, in
+        fewer slots; those of whom one is poison go in one by one. Who was alone, in the only slot if memory
+        was short, has failed."""
+        for number in self._seated:
+            runner.unseat(number)
+        seated = self._leave()
+        is_overflow = isinstance(failure, OutOfMemory)
+        is_hopeless = len(seated) == 1 and (not is_overflow or self._limit.now == 1)
+        with self._changed:
+            self._meter.overflows += is_overflow
+            self._meter.failed += is_hopeless
+            if not is_hopeless:
+                self._again.extendleft(reversed(seated))
+                self._is_one_by_one = self._is_one_by_one or not is_overflow
+                if is_overflow:
+                    self._limit.overflowed(len(seated))
+        if is_hopeless:
+            _fail(seated[0], failure)
+        elif is_overflow:
+            self._resize(runner)
+
+    def _resize(self, runner: Runner) -> None:
+        try:
+            runner.resize(self._limit.now)
+        except MemoryError:
+            with self._changed:
+                self._meter.overflows += 1
+                self._limit.overflowed(max(2, self._limit.now))
+            log.warning("slots_out_of_memory", slots=self._limit.now)
+            runner.resize(self._limit.now)
+
+    def _drop_unwanted(self) -> None:
+        """With the lock held."""
+        self._again = deque(ticket for ticket in self._again if not ticket.future.cancelled())
+
+    def _leave(self) -> list[_Ticket]:
+        with self._changed:
+            seated, self._seated = list(self._seated.values()), {}
+        return seated
+
+    def _lose(self, reason: str) -> None:
         """Takes no more windows; those it has are for another worker."""
         log.error("model_lost", reason=reason)
         with self._changed:
             self._lost = reason
-            waiting = self._scheduler.drop_all()
-        running = [ticket for ticket in waiting if ticket.future.set_running_or_notify_cancel()]
-        for ticket in (*batch, *running):
-            if not ticket.future.done():
-                ticket.future.set_exception(NoWorker())
+            waiting = [*self._again, *self._scheduler.drop_all()]
+            self._again.clear()
+        for ticket in (*self._leave(), *waiting):
+            _fail(ticket, NoWorker())
 
-    def _run(self, batch: list[_Ticket], runner: Runner) -> None:
-        """Runs `batch`, in pieces where it cannot run whole."""
-        outcome = self._attempt([ticket.window for ticket in batch], runner)
-        if not isinstance(outcome, JobError):
-            for ticket, hypothesis in zip(batch, outcome, strict=True):
-                ticket.future.set_result(hypothesis)
-        elif len(batch) == 1:
-            with self._changed:
-                self._meter.failed += 1
-            batch[0].future.set_exception(outcome)
-        else:
-            # A batch that does not fit is halved; one that fails is run window by window, so that a
-            # window the model cannot bear harms only itself.
-            size = len(batch) // 2 if isinstance(outcome, OutOfMemory) else 1
-            for start in range(0, len(batch), size):
-                self._run(batch[start : start + size], runner)
-
-    def _attempt(self, windows: Sequence[Window], runner: Runner) -> list[Hypothesis] | JobError:
-        """One call of the runner. The failure is returned, not raised and not chained: a live traceback
-        holds the tensors of the frames in it, and the next attempt needs their memory."""
-        self._begin(len(windows))
-        try:
-            hypotheses = runner.run(windows)
-            if len(hypotheses) != len(windows):
-                raise ValueError(f"{len(hypotheses)} hypotheses for {len(windows)} windows")
-        except MemoryError:
-            log.warning("batch_out_of_memory", windows=len(windows))
-            self._end(0.0, done=0, overflowed=len(windows))
-            return OutOfMemory()
-        except Exception:
-            log.exception("batch_failed", windows=len(windows))
-            self._end(0.0, done=0)
-            return ModelError()
-        self._end(sum(window.duration_s for window in windows), done=len(windows))
-        return hypotheses
-
-    def _begin(self, rows: int) -> None:
+    def _turn(self, *, is_busy: bool) -> None:
         with self._changed:
-            self._meter.turn(True, self._clock())
-            self._meter.batches += 1
-            self._meter.rows += rows
+            self._meter.turn(is_busy, self._clock())
 
-    def _end(self, audio_s: float, done: int, overflowed: int = 0) -> None:
+    def _begin(self) -> None:
         with self._changed:
-            self._meter.turn(False, self._clock())
-            self._meter.windows += done
-            self._meter.audio_s += audio_s
-            if overflowed:
-                self._meter.overflows += 1
-                self._limit.overflowed(overflowed)
-            elif done:
-                self._limit.ran(done)
+            self._meter.passes(len(self._seated), self._clock())
 
     def _shut(self) -> list[_Ticket]:
         """Takes no more windows; returns those that were waiting."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
-            return self._scheduler.drop_all()
+            waiting = [*self._again, *self._scheduler.drop_all()]
+            self._again.clear()
+        return waiting
 
 
-def _cancel(tickets: Sequence[_Ticket]) -> None:
+def _fail(ticket: _Ticket, error: Exception) -> None:
+    if ticket.future.set_running_or_notify_cancel():
+        ticket.future.set_exception(error)
+
+
+def _cancel(tickets: Sequence[_Ticket]) -> int:
     """Outside of the lock, because a future runs its callbacks in the thread that cancels it."""
-    for ticket in tickets:
-        ticket.future.cancel()
+    return sum(ticket.future.cancel() for ticket in tickets)

@@ -1,4 +1,4 @@
-"""From sound to what the decoder reads: mel, one encoder pass per window, one step for the language."""
+"""From sound to what the decoder reads: mel, one encoder pass per window, and what its first step tells."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,34 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache, EncoderDecoderCache
-from transformers.modeling_outputs import BaseModelOutput
 
 from worker.engine.doctor import Tokens
 from worker.engine.values import SAMPLE_RATE, Pcm
 
 PCM_SCALE = 1.0 / 32768.0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Encoded:
-    """Encoder states [rows, positions, width] and the decoder's keys and values over them, computed once."""
-
-    states: Tensor
-    cross: Any
-
-    def __len__(self) -> int:
-        return int(self.states.shape[0])
-
-    def rows(self, rows: Sequence[int]) -> "Encoded":
-        """The named rows in the named order; the same object when that is all of them."""
-        if list(rows) == list(range(len(self))):
-            return self
-        picked = torch.tensor(rows, device=self.states.device)
-        cross = DynamicCache()
-        for number, layer in enumerate(self.cross.layers):
-            cross.update(layer.keys[picked], layer.values[picked], number)
-        return Encoded(self.states[picked], cross)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +33,9 @@ def encode(model: Any, mel: Any, sounds: Sequence[Pcm]) -> Tensor:
     return torch.cat([model.model.encoder(part).last_hidden_state for part in parts])
 
 
-def listen(model: Any, states: Tensor, tokens: Tokens) -> tuple[Encoded, list[Heard]]:
-    """One decoder step from the start token: language, no-speech, and keys and values for all later steps."""
-    cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-    start = torch.full((states.shape[0], 1), tokens.sot, device=states.device)
-    output = model(
-        encoder_outputs=BaseModelOutput(last_hidden_state=states),
-        decoder_input_ids=start,
-        past_key_values=cache,
-        use_cache=True,
-    )
-    logits = output.logits[:, -1].float()
-    heard = [_heard(row, tokens) for row in logits.cpu()]
-    return Encoded(states, cache.cross_attention_cache), heard
-
-
-def _heard(logits: Tensor, tokens: Tokens) -> Heard:
+def heard(logits: Tensor, tokens: Tokens) -> Heard:
+    """From the logits [vocabulary] after the start token."""
+    logits = logits.float().cpu()
     no_speech = float(logits.softmax(-1)[tokens.no_speech]) if tokens.no_speech is not None else 0.0
     codes = list(tokens.languages)
     if not codes:

@@ -14,7 +14,7 @@ from transformers import (
 
 from shared.devices import usable_cores
 from shared.models import ModelSource
-from worker.engine import probe
+from worker.engine import calibration, probe
 from worker.engine.doctor import Examination, Tokens, UnusableModel, examine
 from worker.engine.listening import encode
 from worker.engine.prompts import build_prompt
@@ -61,7 +61,7 @@ def choose_device(device: str) -> torch.device:
 
 
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """bfloat16 where the hardware multiplies it; elsewhere it is emulated, and slower than float32."""
+    """bfloat16 where the hardware multiplies it, and does so faster; elsewhere it is emulated, and slower."""
     if dtype != "auto":
         named: torch.dtype = getattr(torch, dtype)
         return named
@@ -69,7 +69,7 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
         has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if has_bfloat16 else torch.float16
     has_bfloat16 = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    return torch.bfloat16 if has_bfloat16 else torch.float32
+    return calibration.faster(torch.float32, torch.bfloat16) if has_bfloat16 else torch.float32
 
 
 def _read(checkpoint: Checkpoint, source: ModelSource, dtype: torch.dtype) -> tuple[Any, Any, Examination]:

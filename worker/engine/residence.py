@@ -13,7 +13,7 @@ from shared.log import get_logger
 from worker.engine.values import ModelCard, ModelUnavailable, Runner
 
 LULL_S = 2.0
-"""Who has had no batch for so long is not at work and may be put out."""
+"""Who has had no window for so long is not at work and may be put out."""
 
 STAY_S = 60.0
 """Who is at work is not put out before it has been in for so long: loading must not eat up the time."""
@@ -40,6 +40,7 @@ class Resident:
         self._came_at = 0.0
         self._used_at = 0.0
         self._loading_since: float | None = None
+        self._is_wanted = False
 
     @classmethod
     def of(cls, runner: Runner) -> "Resident":
@@ -56,6 +57,11 @@ class Resident:
     @property
     def is_in(self) -> bool:
         return self._runner is not None
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether another waits for its place: who holds it is to come to an end, and rest."""
+        return self._is_wanted
 
     @property
     def used_at(self) -> float:
@@ -86,14 +92,16 @@ class Resident:
     def rest(self) -> None:
         """Leaves memory."""
         with self._in_use:
-            self._leave("idle")
+            self._leave("room" if self._is_wanted else "idle")
 
     def make_room(self) -> bool:
         """Leaves memory if it may; whether it did."""
         now = self._clock()
-        if now - self._used_at < LULL_S and now - self._came_at < STAY_S:
+        is_at_work = self._in_use.locked() or now - self._used_at < LULL_S
+        if is_at_work and now - self._came_at < STAY_S:
             return False
         if not self._in_use.acquire(blocking=False):
+            self._is_wanted = True
             return False
         try:
             self._leave("room")
@@ -125,6 +133,7 @@ class Resident:
 
     def _leave(self, reason: str) -> None:
         runner, self._runner = self._runner, None
+        self._is_wanted = False
         if runner is not None:
             runner.close()
             _log.info("model_unloaded", model=self.card.name, reason=reason)

@@ -1,31 +1,31 @@
-"""Decides which waiting windows the model sees next. Policy only: no torch, no threads, no clock.
+"""Decides which waiting window has the next free slot. Policy only: no torch, no threads, no clock.
 
-Time is counted in turns (one `take` is one turn) and fairness in seconds of audio. Each job carries the
-seconds it has been given; who has been given least is next. That shares out what deficit round robin does,
-and a batch of mixed lengths needs no rounds.
+Time is counted in turns (one window taken is one turn) and fairness in seconds of audio. Each job carries
+the seconds it has been given; who has been given least is next. That shares out what deficit round robin
+does, and windows of mixed lengths need no rounds.
 """
 
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from worker.engine.values import DecodingOptions, Window
+from worker.engine.values import Window
 
 Ticket = TypeVar("Ticket")
 
 EXPRESS_WINDOWS = 2
 """So many first windows of every job go before all others: a short clip is done by then."""
 
-PATIENCE_TURNS = 8
-"""A job passed over for so long leads a batch, whoever else waits."""
+PATIENCE_TURNS = 64
+"""A job passed over for so long is next, whoever else waits."""
 
 RESERVED_SHARE = 4
-"""One slot in so many is kept from express windows while others could use it."""
+"""One slot in so many goes to a window that is not express, if there is one."""
 
 LEAST_COST_S = 1.0
 """However short, a window takes a slot and a pass of the encoder."""
 
-MEMORY_TURNS = 64
+MEMORY_TURNS = 512
 """A job that comes back within so many turns is still the same job, not a newcomer."""
 
 
@@ -40,10 +40,6 @@ class _Backlog(Generic[Ticket]):
     waiting: deque[tuple[Window, Ticket]] = field(default_factory=deque)
 
     @property
-    def options(self) -> DecodingOptions:
-        return self.waiting[0][0].options
-
-    @property
     def is_express(self) -> bool:
         return self.taken < EXPRESS_WINDOWS
 
@@ -56,9 +52,9 @@ class _Backlog(Generic[Ticket]):
 class Scheduler(Generic[Ticket]):
     """The waiting windows of all jobs. A ticket is whatever the caller wants back with its window's turn.
 
-    Promises: every window is taken once; a job's windows in the order they were added; a batch has one set
-    of decoding options; a newcomer's first window is in one of the next two batches unless other newcomers
-    came before it; no job waits for ever; a batch is left with room only when no window would fit in it.
+    Promises: every window is taken once; a job's windows in the order they were added; a newcomer's first
+    window is one of the next few unless other newcomers came before it; no job waits for ever; a slot stays
+    empty only when no window waits.
     """
 
     def __init__(self) -> None:
@@ -67,6 +63,7 @@ class Scheduler(Generic[Ticket]):
         self._turn = 0
         self._floor_s = 0.0
         self._patience_led = False
+        self._express_run = 0
 
     def __len__(self) -> int:
         """Windows waiting."""
@@ -89,23 +86,17 @@ class Scheduler(Generic[Ticket]):
             backlog.seen_turn = self._turn
         backlog.waiting.append((window, ticket))
 
-    def take(self, limit: int) -> list[Ticket]:
-        """The next batch: at most `limit` tickets whose windows have equal options; empty if none wait."""
-        waiting = [backlog for backlog in self._backlogs.values() if backlog.waiting]
-        if not waiting or limit < 1:
-            return []
-        self._turn += 1
-        lead = self._lead(waiting)
-        options = lead.options
-        batch = [self._pop(lead)]
-        while len(batch) < limit:
-            fitting = [backlog for backlog in waiting if backlog.waiting and backlog.options == options]
-            if not fitting:
+    def take(self, free: int) -> list[Ticket]:
+        """Tickets for so many free slots; fewer when fewer windows wait."""
+        taken: list[Ticket] = []
+        while len(taken) < free:
+            waiting = [backlog for backlog in self._backlogs.values() if backlog.waiting]
+            if not waiting:
                 break
-            is_reserved = len(batch) >= limit - limit // RESERVED_SHARE
-            batch.append(self._pop(_next(fitting, is_reserved)))
+            self._turn += 1
+            taken.append(self._pop(self._next(waiting)))
         self._forget()
-        return batch
+        return taken
 
     def drop(self, job: str) -> list[Ticket]:
         """Forgets `job`; returns the tickets of the windows it still had waiting."""
@@ -116,17 +107,20 @@ class Scheduler(Generic[Ticket]):
         """Forgets every job; returns the tickets of all windows waiting."""
         return [ticket for job in list(self._backlogs) for ticket in self.drop(job)]
 
-    def _lead(self, waiting: list[_Backlog[Ticket]]) -> _Backlog[Ticket]:
-        """Whose turn it is; its options become the batch's."""
+    def _next(self, waiting: list[_Backlog[Ticket]]) -> _Backlog[Ticket]:
+        """Whose turn it is."""
         overdue = [b for b in waiting if b.taken and self._turn - b.seen_turn > PATIENCE_TURNS]
         # Every other turn at most, or many overdue jobs would starve the newcomers, who go in by age anyway.
         self._patience_led = bool(overdue) and not self._patience_led
         if self._patience_led:
             return min(overdue, key=lambda backlog: (backlog.seen_turn, backlog.number))
-        return _next(waiting, is_reserved=False)
+        is_reserved = self._express_run >= RESERVED_SHARE - 1
+        long = [backlog for backlog in waiting if not backlog.is_express] if is_reserved else []
+        return min(long or waiting, key=lambda backlog: backlog.place)
 
     def _pop(self, backlog: _Backlog[Ticket]) -> Ticket:
         window, ticket = backlog.waiting.popleft()
+        self._express_run = self._express_run + 1 if backlog.is_express else 0
         backlog.taken += 1
         backlog.given_s += max(window.duration_s, LEAST_COST_S)
         backlog.seen_turn = self._turn
@@ -143,9 +137,3 @@ class Scheduler(Generic[Ticket]):
         gone = [job for job, b in self._backlogs.items() if not b.waiting and b.seen_turn < oldest]
         for job in gone:
             del self._backlogs[job]
-
-
-def _next(backlogs: list[_Backlog[Ticket]], is_reserved: bool) -> _Backlog[Ticket]:
-    """Who goes next; a reserved slot goes to a long job if there is one."""
-    long = [backlog for backlog in backlogs if not backlog.is_express] if is_reserved else []
-    return min(long or backlogs, key=lambda backlog: backlog.place)

@@ -1,6 +1,6 @@
 """What a model left over: it broke off with an opened timestamp, which says that more follows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from worker.engine.utterances import open_tail_s
@@ -9,30 +9,18 @@ from worker.engine.values import SAMPLE_RATE, Hypothesis, Utterance, Window
 SHORTEST_TAIL_S = 1.0
 """Less than this after the model's last timestamp is the end of its last word, or breath."""
 
-Transcribe = Callable[[Sequence[Window]], list[Hypothesis]]
 
-
-def with_tails(
-    batch: Sequence[Window], heads: Sequence[Hypothesis], transcribe: Transcribe, timestamps: range
-) -> list[Hypothesis]:
-    """Hears the rest of such windows on its own and adds it. This ends, because each round's windows are
-    shorter by SHORTEST_TAIL_S at least."""
-    tails = {
-        row: tail
-        for row, (window, head) in enumerate(zip(batch, heads, strict=True))
-        if (tail := _tail(window, head, timestamps)) is not None
-    }
-    if not tails:
-        return list(heads)
-    rest = list(tails.values())
-    ends = with_tails(rest, transcribe(rest), transcribe, timestamps)
-    whole = list(heads)
-    for (row, tail), end in zip(tails.items(), ends, strict=True):
-        whole[row] = _joined(heads[row], end, batch[row].duration_s - tail.duration_s)
+def joined(heard: Sequence[tuple[Window, Hypothesis]]) -> Hypothesis:
+    """A window and its rests, each with what was made of it, as one."""
+    (window, whole), *before = reversed(heard)
+    for longer, head in before:
+        whole = _joined(head, whole, longer.duration_s - window.duration_s)
+        window = longer
     return whole
 
 
-def _tail(window: Window, head: Hypothesis, timestamps: range) -> Window | None:
+def rest(window: Window, head: Hypothesis, timestamps: range) -> Window | None:
+    """What is still to be heard. This ends, because each rest is shorter by SHORTEST_TAIL_S at least."""
     cut_s = open_tail_s(head.tokens, timestamps)
     if cut_s is None or not head.utterances:
         return None

@@ -3,7 +3,6 @@
 Positions are samples at 16 kHz inside the engine and seconds at its edges.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -20,6 +19,7 @@ __all__ = [
     "Abilities",
     "DecodingOptions",
     "Detector",
+    "Ended",
     "Hypothesis",
     "ModelCard",
     "ModelUnavailable",
@@ -52,7 +52,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class DecodingOptions:
-    """How a window is to be decoded. Windows with equal options may share a batch.
+    """How a window is to be decoded. Windows in one pass need not have equal ones.
 
     `temperatures` are tried in order until the result is good enough; `language` None means detect.
     """
@@ -94,7 +94,7 @@ class Utterance:
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """What the model made of one window. `inference_s` is the window's share of its batch's time."""
+    """What the model made of one window. `inference_s` is the window's share of its passes' time."""
 
     utterances: tuple[Utterance, ...]
     language: str | None
@@ -115,13 +115,38 @@ class ModelUnavailable(Exception):
     """The model cannot be loaded; the message is one sentence for the operator and says what to do."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A window that a runner is done with, by the number it was seated with."""
+
+    number: int
+    hypothesis: Hypothesis
+
+
 class Runner(Protocol):
-    """Turns windows into hypotheses, one each, in the same order. Called from one thread only."""
+    """Turns windows into hypotheses, several at once in slots. Called from one thread only.
+
+    After `step` has raised, nothing that it left behind counts: its caller unseats all windows.
+    """
 
     card: ModelCard
 
-    def run(self, batch: Sequence[Window]) -> list[Hypothesis]:
-        """All windows of `batch` have equal `options`. Raises MemoryError when the batch does not fit."""
+    def seat(self, number: int, window: Window) -> None:
+        """Takes in a window, which has its part in every step until it has ended. Its options are its own.
+        Raises when it can never be run."""
+        ...
+
+    def step(self) -> list[Ended]:
+        """One pass over all that are seated: short, so that others may come and go in between. Raises
+        MemoryError when it does not fit."""
+        ...
+
+    def unseat(self, number: int) -> None:
+        """Forgets a window; one that is not seated is no mistake."""
+        ...
+
+    def resize(self, slots: int) -> None:
+        """So many windows at most from now on, no fewer than are seated. Raises MemoryError."""
         ...
 
     def close(self) -> None:

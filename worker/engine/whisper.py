@@ -1,38 +1,53 @@
-"""The Whisper runner: turns windows of many jobs into hypotheses, batch by batch, and owns the torch model.
+"""The Whisper runner: turns windows of many jobs into hypotheses, in slots, and owns the torch model.
 
-Its parts: `loading`, `listening` (mel, encoder, language), `decoding` (tokens), `alignment` (word times).
+Its parts: `loading`, `listening` (mel, encoder, language), `decoder` (the network over slots), `rules` (the
+next token), `decoding` (judgement, temperatures), `alignment` (word times), `wording` (text).
 """
 
 import math
 import time
-import zlib
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
 from shared.errors import UnsupportedOption
 from shared.log import get_logger
 from shared.models import ModelSource
 from worker.engine import alignment, probe
-from worker.engine.decoding import Draft, Row, decode, decode_with_fallback, is_silent, max_tokens
-from worker.engine.listening import Encoded, Heard, encode, listen
+from worker.engine.alignment import Gaze, Said
+from worker.engine.decoder import Decoder
+from worker.engine.decoding import Draft, has_run_into_a_loop, is_silent, max_tokens, to_draft
+from worker.engine.listening import Heard, encode, heard
 from worker.engine.loading import Loaded, load
 from worker.engine.memory import give_back, memory_errors
 from worker.engine.prompts import build_prompt, previous_text
-from worker.engine.tails import with_tails
-from worker.engine.utterances import Stretch, split_at_timestamps, split_words
+from worker.engine.rules import Rules
+from worker.engine.seats import Language, Seat
+from worker.engine.tails import joined, rest
 from worker.engine.values import (
     SAMPLE_RATE,
     DecodingOptions,
+    Ended,
     Hypothesis,
     ModelUnavailable,
     Utterance,
     Window,
 )
+from worker.engine.wording import Wording
+
+SHORT_PROMPT = 8
+"""A prompt of no more tokens is read in the steps of the other rows, where it costs next to nothing; a longer
+one in a pass of its own."""
+
+LOOP_LOOK_STEPS = 32
+
+ENCODED_AT_ONCE = 8
+"""On a card."""
 
 _log = get_logger()
 
@@ -44,16 +59,16 @@ def load_runner(
     dtype: str,
     threads: int,
     hf_endpoint: str | None = None,
-    batch_size: int = 1,
+    batch_size: int = 8,
 ) -> "WhisperRunner":
     """`device` and `dtype` may be "auto"; `threads` 0 takes all cores this process may use; `batch_size` is
-    the largest batch to be warm for. Raises ModelUnavailable with a sentence for the operator, and
-    MemoryError when there is no room."""
+    the number of slots. Raises ModelUnavailable with a sentence for the operator, and MemoryError when there
+    is no room."""
     with memory_errors(f"model {source.name}"):
         loaded = load(source, device=device, dtype=dtype, threads=threads, hf_endpoint=hf_endpoint)
-    runner = WhisperRunner(loaded)
+        runner = _in_slots(loaded, batch_size)
     try:
-        runner.warm_up(batch_size)
+        runner.warm_up()
     except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
         raise ModelUnavailable(
             f"Model {source.source} was loaded but cannot transcribe ({type(error).__name__}): "
@@ -62,204 +77,286 @@ def load_runner(
     return runner
 
 
-@dataclass(frozen=True, slots=True)
-class _Language:
-    """`probability` is None where the language was not detected. `token` is the language whose token stands
-    in the prompt: a fine-tune for a language without one was trained behind another's."""
-
-    code: str | None
-    probability: float | None
-    token: str | None
+def _in_slots(loaded: Loaded, slots: int) -> "WhisperRunner":
+    """With as many as there is room for, one at least. Raises MemoryError."""
+    while slots > 1:
+        try:
+            with memory_errors("the slots"):
+                return WhisperRunner(loaded, slots)
+        except MemoryError:
+            _log.warning("slots_out_of_memory", slots=slots // 2)
+        slots //= 2
+    return WhisperRunner(loaded, slots)
 
 
 class WhisperRunner:
     """Implements the Runner port. Called from one thread only."""
 
-    def __init__(self, loaded: Loaded) -> None:
-        self.card = loaded.card
+    def __init__(self, loaded: Loaded, slots: int = 1) -> None:
         self._loaded = loaded
         self._tokens = loaded.tokens
         self._timestamps = loaded.card.abilities.segment_timestamps
-        self._positions = int(loaded.model.config.max_target_positions)
+        self._wording = Wording(loaded.tokenizer, loaded.tokens)
+        with torch.inference_mode():
+            self._decoder = Decoder(loaded.model, slots)
+            self._rules = Rules(
+                loaded.tokens,
+                slots,
+                self._decoder.positions,
+                timestamps=self._timestamps,
+                device=loaded.model.device,
+            )
+        self._coming: deque[Seat] = deque()
+        self._rows: list[Seat | None] = []
+        self._ending: list[tuple[Seat, Future[Hypothesis]]] = []
+        self._ended: list[Ended] = []
+        self._word_maker = ThreadPoolExecutor(1, thread_name_prefix="words")
+        details = {"slots": str(slots), "slot_bytes": str(self._decoder.slot_bytes)}
+        self.card = replace(loaded.card, details=loaded.card.details | details)
 
-    def run(self, batch: Sequence[Window]) -> list[Hypothesis]:
-        """All windows of `batch` have equal `options`. Raises MemoryError when the batch does not fit."""
-        if not batch:
-            return []
-        began = time.perf_counter()
-        with torch.inference_mode(), memory_errors("the batch"):
-            hypotheses = with_tails(batch, self._transcribe(batch), self._transcribe, self._tokens.timestamps)
-        inference_s = (time.perf_counter() - began) / len(batch)
-        return [replace(hypothesis, inference_s=inference_s) for hypothesis in hypotheses]
+    def seat(self, number: int, window: Window) -> None:
+        language = window.options.language
+        known = self.card.abilities.languages
+        if language and known and language not in known:
+            raise UnsupportedOption(f"The model does not know the language {language!r}.")
+        self._coming.append(Seat(number, window))
 
-    def warm_up(self, batch_size: int = 1) -> None:
+    def unseat(self, number: int) -> None:
+        self._coming = deque(seat for seat in self._coming if seat.number != number)
+        self._rows = [None if seat and seat.number == number else seat for seat in self._rows]
+        self._ending = [pair for pair in self._ending if pair[0].number != number]
+        self._ended = [ended for ended in self._ended if ended.number != number]
+
+    def resize(self, slots: int) -> None:
+        with torch.inference_mode(), memory_errors("the slots"):
+            self._close_gaps()
+            self._decoder.resize(slots, kept=len(self._rows))
+            self._rules.resize(slots)
+
+    def step(self) -> list[Ended]:
+        """Fills one slot, or writes one token in all that are filled."""
+        with torch.inference_mode(), memory_errors("the pass"):
+            if self._coming and self._free:
+                self._hear([self._coming.popleft() for _ in range(self._heard_at_once())])
+            elif any(self._rows):
+                self._write()
+        self._collect(wait=not self._coming and not any(self._rows) and not self._ended)
+        ended, self._ended = self._ended, []
+        return ended
+
+    def run(self, windows: Sequence[Window]) -> list[Hypothesis]:
+        """All of them, for whoever has nothing else to do meanwhile; in their order."""
+        found: dict[int, Hypothesis] = {}
+        try:
+            for number, window in enumerate(windows):
+                self.seat(number, window)
+            while len(found) < len(windows):
+                found |= {ended.number: ended.hypothesis for ended in self.step()}
+        finally:
+            for number in range(len(windows)):
+                self.unseat(number)
+        return [found[number] for number in range(len(windows))]
+
+    def warm_up(self) -> None:
         """The first pass allocates, compiles and picks kernels; better now than on somebody's job. Raises
         MemoryError when not even one window fits, and ArithmeticError when the model gives no numbers."""
         began = time.perf_counter()
         options = DecodingOptions(word_timestamps=True, temperatures=(0.0,))
         pcm = probe.speechlike()
         window = Window(0, 0.0, pcm, len(pcm) / SAMPLE_RATE, options)
-        heard = self.run([window])
+        found = self.run([window])
         # Tokens without a probability are left out of the mean, so that alone would not show it.
-        if not all(math.isfinite(one.avg_logprob + one.no_speech_prob) for one in heard):
+        if not all(math.isfinite(one.avg_logprob + one.no_speech_prob) for one in found):
             raise ArithmeticError("probabilities are not numbers")
-        # On a processor each row takes its own pass; a card has kernels for the size of the whole.
-        if batch_size > 1 and self._loaded.model.device.type == "cuda":
-            # What does not fit now will be halved when it matters.
+        if self._decoder.slots > 1 and self._loaded.model.device.type == "cuda":
+            # A card has kernels for the size of the whole. What does not fit now is halved when it matters.
             with suppress(MemoryError):
-                self.run([window] * batch_size)
+                self.run([window] * self._decoder.slots)
         alignment.warm_up()
         seconds = round(time.perf_counter() - began, 3)
         self.card = replace(self.card, details=self.card.details | {"warm_up_s": str(seconds)})
         _log.info("model_warmed", model=self.card.name, seconds=seconds)
 
     def close(self) -> None:
-        del self._loaded
+        self._word_maker.shutdown()
+        del self._loaded, self._decoder, self._rules
         give_back()
 
-    def _transcribe(self, batch: Sequence[Window]) -> list[Hypothesis]:
-        options = batch[0].options
-        states = encode(self._loaded.model, self._loaded.mel, [window.pcm for window in batch])
-        encoded, heard = listen(self._loaded.model, states, self._tokens)
-        languages = [self._language(options, ear) for ear in heard]
-        drafts = self._decode(batch, encoded, languages, [ear.no_speech_prob for ear in heard])
-        utterances = [
-            () if is_silent(draft, ear.no_speech_prob) else self._utterances(window, draft)
-            for window, draft, ear in zip(batch, drafts, heard, strict=True)
-        ]
-        if options.word_timestamps:
-            utterances = self._align(batch, encoded, languages, utterances)
-        return [_hypothesis(*row) for row in zip(drafts, utterances, heard, languages, strict=True)]
+    @property
+    def _free(self) -> int:
+        return self._decoder.slots - sum(seat is not None for seat in self._rows)
 
-    def _language(self, options: DecodingOptions, heard: Heard) -> _Language:
+    def _heard_at_once(self) -> int:
+        """On a CPU two windows take twice the time of one, so that nobody gains by waiting for the second."""
+        most = 1 if self._loaded.model.device.type == "cpu" else ENCODED_AT_ONCE
+        return min(most, self._free, len(self._coming))
+
+    def _hear(self, seats: Sequence[Seat]) -> None:
+        """Encodes their windows into free slots."""
+        began = time.perf_counter()
+        heard_now = encode(self._loaded.model, self._loaded.mel, [seat.window.pcm for seat in seats])
+        for seat, states in zip(seats, heard_now, strict=True):
+            row = self._rows.index(None) if None in self._rows else len(self._rows)
+            self._decoder.place(row, states)
+            self._rows[row : row + 1] = [seat]
+            seat.listen(self._tokens.sot)
+            self._rules.begin(row, max_tokens=SHORT_PROMPT, temperature=0.0, seed=0)
+        for seat in seats:
+            seat.spent_s += (time.perf_counter() - began) / len(seats)
+
+    def _write(self) -> None:
+        """One more token in every row."""
+        began = time.perf_counter()
+        seats = self._close_gaps()
+        logits = self._decoder.step(
+            torch.tensor([seat.token for seat in seats], device=self._loaded.model.device),
+            torch.tensor([seat.position for seat in seats], device=self._loaded.model.device),
+            longest=max(seat.position for seat in seats) + 1,
+        )
+        choices = self._rules.choose(logits).tolist()
+        share_s = (time.perf_counter() - began) / len(seats)
+        for row, (seat, choice) in enumerate(zip(seats, choices, strict=True)):
+            seat.spent_s += share_s
+            self._advance(row, seat, choice, logits[row])
+
+    def _close_gaps(self) -> list[Seat]:
+        """Rows in use come first: a pass costs as much as there are, not as there could be."""
+        while None in self._rows:
+            gap = self._rows.index(None)
+            last = self._rows.pop()
+            if last is not None:
+                self._decoder.move(len(self._rows), gap)
+                self._rules.move(len(self._rows), gap)
+                self._rows[gap] = last
+        return [seat for seat in self._rows if seat is not None]
+
+    def _advance(self, row: int, seat: Seat, choice: int, logits: Tensor) -> None:
+        if not seat.has_listened:
+            self._prompt(row, seat, heard(logits, self._tokens))
+        elif seat.is_writing and (choice == self._tokens.eos or self._loops(row, seat)):
+            self._judge(row, seat)
+        else:
+            was_writing = seat.is_writing
+            seat.go_on(choice)
+            if seat.is_writing and not was_writing:
+                self._begin(row, seat)
+
+    def _prompt(self, row: int, seat: Seat, ear: Heard) -> None:
+        """The first step is done: what stands before the text is known now."""
+        options = seat.window.options
+        seat.attempts.no_speech_prob = ear.no_speech_prob
+        seat.language = self._language(options, ear)
+        previous = previous_text(
+            options.prompt, self._tokens, self._loaded.tokenizer, self._decoder.positions
+        )
+        prompt = build_prompt(
+            self._tokens, seat.language.token, options.task, timestamps=self._timestamps, previous=previous
+        )
+        if len(prompt) > SHORT_PROMPT:
+            self._decoder.read(row, prompt[:-1])
+            seat.read_on(prompt, known=len(prompt) - 1)
+        else:
+            # The start token is where the prompt begins, unless other text does.
+            seat.read_on(prompt, known=0 if previous else 1)
+        if seat.is_writing:
+            self._begin(row, seat)
+
+    def _begin(self, row: int, seat: Seat) -> None:
+        """The last token of the prompt is next: what the model says then is text."""
+        most = max_tokens(seat.window.duration_s, seat.prompt, self._decoder.positions)
+        self._rules.begin(row, max_tokens=most, temperature=seat.attempts.temperature, seed=seat.seed)
+
+    def _loops(self, row: int, seat: Seat) -> bool:
+        """Whether it may as well stop here, because there is a better way to go on."""
+        if seat.attempts.is_last or seat.steps % LOOP_LOOK_STEPS:
+            return False
+        tokens = [token for token in self._rules.written(row).tokens if self._tokens.is_text(token)]
+        return has_run_into_a_loop(tokens, self._wording.text(tokens))
+
+    def _judge(self, row: int, seat: Seat) -> None:
+        """An attempt is over: another follows in the same slot, or this is what the window says."""
+        written = self._rules.written(row)
+        text = self._wording.text(written.tokens)
+        draft = to_draft(written, self._tokens.eos, text, seat.attempts.temperature)
+        if seat.attempts.goes_on(draft):
+            seat.start_again()
+            self._begin(row, seat)
+            return
+        best = seat.attempts.best or draft
+        spoken = ()
+        if not is_silent(best, seat.attempts.no_speech_prob):
+            spoken = self._wording.utterances(best, seat.window.duration_s)
+        self._conclude(row, seat, _hypothesis(best, spoken, seat))
+
+    def _conclude(self, row: int, seat: Seat, hypothesis: Hypothesis) -> None:
+        """Frees the slot. The rest of a window that the model left unfinished is heard next."""
+        self._rows[row] = None
+        tail = rest(seat.window, hypothesis, self._tokens.timestamps)
+        gaze = None
+        if seat.window.options.word_timestamps and hypothesis.utterances:
+            gaze = self._look(row, seat, hypothesis.utterances)
+        seat.parts.append((seat.window, hypothesis, gaze))
+        if tail is not None:
+            seat.window = tail
+            self._coming.appendleft(seat)
+        elif any(gaze for _, _, gaze in seat.parts):
+            self._ending.append((seat, self._word_maker.submit(self._whole, seat)))
+        else:
+            self._ended.append(Ended(seat.number, self._whole(seat)))
+
+    def _look(self, row: int, seat: Seat, spoken: Sequence[Utterance]) -> Gaze:
+        said = Said(
+            build_prompt(self._tokens, seat.language.token, seat.window.options.task, timestamps=False),
+            tuple(token for utterance in spoken for token in utterance.tokens),
+            self._tokens.eos,
+            seat.window.duration_s,
+        )
+        return alignment.look(self._decoder, row, said, self._loaded.heads)
+
+    def _whole(self, seat: Seat) -> Hypothesis:
+        """All parts as one, with their words."""
+        found = joined([(window, self._timed(hypothesis, gaze)) for window, hypothesis, gaze in seat.parts])
+        return replace(found, inference_s=seat.spent_s)
+
+    def _timed(self, hypothesis: Hypothesis, gaze: Gaze | None) -> Hypothesis:
+        if gaze is None:
+            return hypothesis
+        starts = alignment.token_starts(gaze)
+        spoken = self._wording.with_words(hypothesis.utterances, starts, gaze.chances, hypothesis.language)
+        return replace(hypothesis, utterances=spoken)
+
+    def _collect(self, *, wait: bool) -> None:
+        """Those whose words are made by now; the first of them in any case with `wait`."""
+        ending, self._ending = self._ending, []
+        for number, (seat, future) in enumerate(ending):
+            if future.done() or (wait and number == 0):
+                self._ended.append(Ended(seat.number, future.result()))
+            else:
+                self._ending.append((seat, future))
+
+    def _language(self, options: DecodingOptions, ear: Heard) -> Language:
         """The caller's, the checkpoint's own, the only one, or the likeliest of those the model is for."""
         abilities = self.card.abilities
-        if options.language and abilities.languages and options.language not in abilities.languages:
-            raise UnsupportedOption(f"The model does not know the language {options.language!r}.")
         code, probability = options.language or self._tokens.fixed_language, None
         if code is None and abilities.language_detection:
-            known = {code: heard.languages[code] for code in abilities.languages if code in heard.languages}
+            known = {code: ear.languages[code] for code in abilities.languages if code in ear.languages}
             code = max(known, key=lambda candidate: known[candidate])
             probability = round(known[code] / sum(known.values()), 4)
         code = code or next(iter(abilities.languages), None)
-        if code in heard.languages or not heard.languages:
-            return _Language(code, probability, token=code)
-        likeliest = max(heard.languages, key=lambda candidate: heard.languages[candidate])
-        return _Language(code, probability, token=likeliest)
-
-    def _decode(
-        self,
-        batch: Sequence[Window],
-        encoded: Encoded,
-        languages: Sequence[_Language],
-        no_speech_probs: Sequence[float],
-    ) -> list[Draft]:
-        options = batch[0].options
-        previous = previous_text(options.prompt, self._tokens, self._loaded.tokenizer, self._positions)
-        rows = [
-            self._row(window, language, options.task, previous)
-            for window, language in zip(batch, languages, strict=True)
-        ]
-
-        def attempt(numbers: Sequence[int], temperature: float) -> list[Draft]:
-            return decode(
-                self._loaded.model,
-                encoded.rows(numbers),
-                [rows[number] for number in numbers],
-                self._tokens,
-                temperature=temperature,
-                timestamps=self._timestamps,
-                to_text=self._to_text,
-            )
-
-        return decode_with_fallback(attempt, no_speech_probs, options.temperatures)
-
-    def _row(self, window: Window, language: _Language, task: str, previous: Sequence[int]) -> Row:
-        prompt = build_prompt(
-            self._tokens, language.token, task, timestamps=self._timestamps, previous=previous
-        )
-        # The seed is the sound's own, so a retry draws the same text in whatever company.
-        seed = zlib.crc32(window.pcm.tobytes())
-        return Row(prompt, max_tokens(window.duration_s, prompt, self._positions), seed)
-
-    def _utterances(self, window: Window, draft: Draft) -> tuple[Utterance, ...]:
-        stretches = split_at_timestamps(
-            draft.tokens, self._tokens.timestamps, window.duration_s, is_text=self._tokens.is_text
-        )
-        spoken = (self._utterance(stretch, draft) for stretch in stretches)
-        return tuple(utterance for utterance in spoken if utterance.text.strip())
-
-    def _utterance(self, stretch: Stretch, draft: Draft) -> Utterance:
-        logprobs = draft.logprobs[stretch.first : stretch.first + len(stretch.tokens)]
-        return Utterance(
-            start=stretch.start,
-            end=stretch.end,
-            text=self._to_text(stretch.tokens),
-            tokens=stretch.tokens,
-            avg_logprob=sum(logprobs) / len(logprobs),
-        )
-
-    def _align(
-        self,
-        batch: Sequence[Window],
-        encoded: Encoded,
-        languages: Sequence[_Language],
-        utterances: list[tuple[Utterance, ...]],
-    ) -> list[tuple[Utterance, ...]]:
-        rows = [row for row, spoken in enumerate(utterances) if spoken]
-        if not rows:
-            return utterances
-        task = batch[0].options.task
-        times = alignment.token_times(
-            self._loaded.model,
-            encoded.rows(rows),
-            texts=[[token for spoken in utterances[row] for token in spoken.tokens] for row in rows],
-            prompts=[
-                build_prompt(self._tokens, languages[row].token, task, timestamps=False) for row in rows
-            ],
-            durations_s=[batch[row].duration_s for row in rows],
-            heads=self._loaded.heads,
-            eos=self._tokens.eos,
-        )
-        aligned = list(utterances)
-        for row, (starts, chances) in zip(rows, times, strict=True):
-            aligned[row] = self._with_words(utterances[row], starts, chances, languages[row].code)
-        return aligned
-
-    def _with_words(
-        self,
-        spoken: Sequence[Utterance],
-        starts: NDArray[np.float64],
-        chances: Sequence[float],
-        language: str | None,
-    ) -> tuple[Utterance, ...]:
-        timed = []
-        first = 0
-        for utterance in spoken:
-            stop = first + len(utterance.tokens)
-            pieces = split_words(utterance.tokens, language, self._to_text)
-            words = alignment.to_words(pieces, starts[first : stop + 1], chances[first:stop])
-            timed.append(alignment.with_words(utterance, words))
-            first = stop
-        return tuple(timed)
-
-    def _to_text(self, tokens: Sequence[int]) -> str:
-        text: str = self._loaded.tokenizer.decode(
-            list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return text
+        if code in ear.languages or not ear.languages:
+            return Language(code, probability, token=code)
+        likeliest = max(ear.languages, key=lambda candidate: ear.languages[candidate])
+        return Language(code, probability, token=likeliest)
 
 
-def _hypothesis(
-    draft: Draft, utterances: tuple[Utterance, ...], heard: Heard, language: _Language
-) -> Hypothesis:
+def _hypothesis(draft: Draft, spoken: tuple[Utterance, ...], seat: Seat) -> Hypothesis:
     return Hypothesis(
-        utterances=utterances,
-        language=language.code,
-        language_probability=language.probability,
+        utterances=spoken,
+        language=seat.language.code,
+        language_probability=seat.language.probability,
         avg_logprob=draft.avg_logprob,
         compression_ratio=draft.compression_ratio,
-        no_speech_prob=heard.no_speech_prob,
+        no_speech_prob=seat.attempts.no_speech_prob,
         temperature=draft.temperature,
         tokens=draft.tokens,
     )

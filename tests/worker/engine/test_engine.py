@@ -1,4 +1,4 @@
-"""One thread, shared batches, and failures that stay where they belong."""
+"""One thread, shared slots, and failures that stay where they belong."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from shared.errors import ModelError, OutOfMemory
-from tests.fakes import ScriptedRunner, SteppedClock
-from worker.engine.engine import RECOVERY_BATCHES, Engine
-from worker.engine.values import SAMPLE_RATE, DecodingOptions, Hypothesis, Window
+from tests.fakes import InPasses, ScriptedRunner, SteppedClock, hypothesis
+from worker.engine.engine import Engine
+from worker.engine.meter import RECOVERY_WINDOWS
+from worker.engine.values import SAMPLE_RATE, DecodingOptions, Ended, Hypothesis, Window
 
 SOUND = np.zeros(30 * SAMPLE_RATE, dtype=np.int16)
 PATIENCE_S = 10
@@ -58,7 +59,7 @@ def test_every_window_gets_its_own_hypothesis(make: Make) -> None:
     assert [f.result(PATIENCE_S).text for f in futures] == [f"window {i}" for i in range(20)]
 
 
-def test_windows_of_different_jobs_share_a_batch_and_one_thread_runs_them_all(make: Make) -> None:
+def test_windows_of_different_jobs_share_a_pass_and_one_thread_runs_them_all(make: Make) -> None:
     runner = ScriptedRunner(is_held=True)
     engine = make(runner)
     first = engine.submit("a", window(0))
@@ -73,32 +74,96 @@ def test_windows_of_different_jobs_share_a_batch_and_one_thread_runs_them_all(ma
     assert runner.threads.isdisjoint({threading.get_ident()})
 
 
-def test_batches_have_one_set_of_options(make: Make) -> None:
+def test_windows_of_different_options_share_a_pass(make: Make) -> None:
     runner = ScriptedRunner(is_held=True)
     engine = make(runner)
 
-    for future in queue_behind(
-        engine, runner, [window(i, language="entw"[i % 2 * 2 :][:2]) for i in range(8)]
-    ):
+    futures = queue_behind(engine, runner, [window(0, language="en"), window(1, language="tw")])
+    for future in futures:
         future.result(PATIENCE_S)
 
-    assert all(len({w.options for w in batch}) == 1 for batch in runner.batches)
+    assert runner.sizes == [1, 2]
 
 
-def test_cancel_takes_back_what_waits_and_lets_the_running_window_finish(make: Make) -> None:
-    runner = ScriptedRunner(is_held=True)
-    engine = make(runner)
-    running = engine.submit("job", window(0))
-    assert runner.entered.wait(PATIENCE_S)
-    waiting = [engine.submit("job", window(i)) for i in (1, 2)]
-    other = engine.submit("other", window(3))
+class SteppingRunner(InPasses):
+    """Needs as many steps for a window as it has seconds; makes each when the test lets it."""
 
-    assert engine.cancel("job") == 2
-    runner.let_go.set()
+    def __init__(self) -> None:
+        super().__init__()
+        self.card = ScriptedRunner().card
+        self.left: dict[int, float] = {}
+        self.passes: list[list[int]] = []
+        self._may = threading.Semaphore(0)
+        self._made = threading.Semaphore(0)
 
-    assert all(future.cancelled() for future in waiting)
-    assert running.result(PATIENCE_S).text == "window 0"
+    def let(self, steps: int) -> None:
+        """Returns when that many more have been made."""
+        for _ in range(steps):
+            self._may.release()
+        for _ in range(steps):
+            assert self._made.acquire(timeout=PATIENCE_S)
+
+    def let_go(self) -> None:
+        for _ in range(10_000):
+            self._may.release()
+
+    def step(self) -> list[Ended]:
+        assert self._may.acquire(timeout=PATIENCE_S)
+        self.passes.append([window.index for window in self.seated.values()])
+        for number, window in self.seated.items():
+            self.left[number] = self.left.get(number, window.duration_s) - 1
+        ended = [number for number in self.seated if self.left[number] <= 0]
+        self._made.release()
+        return [Ended(number, hypothesis(f"window {self.seated.pop(number).index}")) for number in ended]
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def stepping() -> Iterator[tuple[SteppingRunner, Engine]]:
+    runner = SteppingRunner()
+    engine = Engine(runner, 2)
+    yield runner, engine
+    runner.let_go()
+    assert engine.close(PATIENCE_S)
+
+
+def test_a_slot_that_is_free_goes_to_the_next_window_at_once(stepping: tuple[SteppingRunner, Engine]) -> None:
+    runner, engine = stepping
+    long, *short = [engine.submit(str(i), window(i, seconds)) for i, seconds in enumerate((6, 2, 2, 2))]
+    runner.let_go()
+
+    for future in (long, *short):
+        future.result(PATIENCE_S)
+    begun = next(number for number, seen in enumerate(runner.passes) if len(seen) == 2)
+    assert runner.passes[begun:][:4] == [[0, 1], [0, 1], [0, 2], [0, 2]]
+
+
+def test_cancel_frees_a_slot_within_one_step(stepping: tuple[SteppingRunner, Engine]) -> None:
+    runner, engine = stepping
+    running = engine.submit("long", window(0, 30))
+    runner.let(1)
+    more = [engine.submit("long", window(i, 30)) for i in (1, 2)]
+    runner.let(2)
+    other = engine.submit("other", window(3, 2))
+
+    assert engine.cancel("long") == 3
+    runner.let(3)
+
     assert other.result(PATIENCE_S).text == "window 3"
+    assert all(future.cancelled() for future in (running, *more))
+    # The step that was under way when the cancel came may have been made with them.
+    assert runner.passes[-2:] == [[3], [3]]
+
+
+def test_slots_in_use_are_told(stepping: tuple[SteppingRunner, Engine]) -> None:
+    runner, engine = stepping
+    engine.submit("job", window(0, 5))
+    engine.submit("job", window(1, 5))
+    runner.let(3)
+
+    assert engine.statistics().slots_used == 2
 
 
 def test_a_future_cancelled_by_its_caller_is_not_run(make: Make) -> None:
@@ -116,7 +181,7 @@ def test_a_future_cancelled_by_its_caller_is_not_run(make: Make) -> None:
     assert [w.index for batch in runner.batches for w in batch] == [0, 2]
 
 
-def test_close_cancels_what_waits_and_finishes_the_running_batch() -> None:
+def test_close_cancels_what_waits_and_finishes_what_is_in_the_model() -> None:
     runner = ScriptedRunner(is_held=True)
     engine = Engine(runner, 1)
     running = engine.submit("job", window(0))
@@ -133,7 +198,7 @@ def test_close_cancels_what_waits_and_finishes_the_running_batch() -> None:
     assert runner.sizes == [1]
 
 
-def test_out_of_memory_halves_the_batch_until_it_fits(make: Make) -> None:
+def test_out_of_memory_halves_the_slots_until_it_fits(make: Make) -> None:
     def at_most_two(batch: Sequence[Window]) -> None:
         if len(batch) > 2:
             raise MemoryError
@@ -144,11 +209,12 @@ def test_out_of_memory_halves_the_batch_until_it_fits(make: Make) -> None:
     futures = queue_behind(engine, runner, [window(i) for i in range(8)])
 
     assert [f.result(PATIENCE_S).text for f in futures] == [f"window {i}" for i in range(8)]
-    assert runner.sizes == [1, 8, 4, 2, 2, 4, 2, 2]
-    assert engine.statistics().batch_limit == 2
+    assert runner.sizes == [1, 8, 4, 2, 2, 2, 2]
+    assert runner.slots == [4, 2]
+    assert (engine.statistics().batch_limit, engine.statistics().overflows) == (2, 2)
 
 
-def test_the_batch_grows_back_slowly(make: Make) -> None:
+def test_the_slots_come_back_after_a_while(make: Make) -> None:
     overflows = iter([False, True])
 
     def once(batch: Sequence[Window]) -> None:
@@ -162,10 +228,47 @@ def test_the_batch_grows_back_slowly(make: Make) -> None:
     for future in futures:
         future.result(PATIENCE_S)
 
-    assert runner.sizes[:4] == [1, 4, 2, 2]
-    assert runner.sizes[2 : 2 + RECOVERY_BATCHES] == [2] * RECOVERY_BATCHES
-    assert runner.sizes[2 + RECOVERY_BATCHES] == 3
-    assert max(runner.sizes[2 + RECOVERY_BATCHES :]) == 4
+    assert runner.sizes[:2] == [1, 4]
+    assert runner.sizes[2 : 2 + RECOVERY_WINDOWS // 2] == [2] * (RECOVERY_WINDOWS // 2)
+    assert runner.sizes[2 + RECOVERY_WINDOWS // 2] == 4
+    assert runner.slots == [2, 4]
+
+
+def test_slots_that_memory_has_no_room_for_are_not_tried_for_ever(make: Make) -> None:
+    class Cramped(ScriptedRunner):
+        def resize(self, slots: int) -> None:
+            super().resize(slots)
+            if slots > 2:
+                raise MemoryError
+
+    overflows = iter([False, True])
+
+    def once(batch: Sequence[Window]) -> None:
+        if next(overflows, False):
+            raise MemoryError
+
+    runner = Cramped(once, is_held=True)
+    engine = make(runner, batch_size=4)
+
+    for future in queue_behind(engine, runner, [window(i) for i in range(90)]):
+        future.result(PATIENCE_S)
+
+    assert runner.slots == [2, 4, 2]
+    assert runner.sizes[-1] == 2
+
+
+def test_a_window_alone_may_have_the_memory_of_the_other_slots(make: Make) -> None:
+    runner = ScriptedRunner()
+
+    def until_resized(batch: Sequence[Window]) -> None:
+        if not runner.slots:
+            raise MemoryError
+
+    runner._script = until_resized
+    engine = make(runner, batch_size=8)
+
+    assert engine.submit("job", window(0)).result(PATIENCE_S).text == "window 0"
+    assert runner.slots == [1]
 
 
 def test_a_window_too_large_alone_fails_alone(make: Make) -> None:
@@ -202,6 +305,40 @@ def test_a_poisonous_window_harms_only_itself(make: Make) -> None:
     assert runner.sizes == [1, 4, 1, 1, 1, 1]
 
 
+def test_who_is_run_alone_is_alone_to_the_end(make: Make) -> None:
+    """Others that came meanwhile must not be harmed by the last of those that are tried one by one."""
+
+    def poison(batch: Sequence[Window]) -> None:
+        if any(w.index == 3 for w in batch):
+            raise RuntimeError
+
+    runner = ScriptedRunner(poison, is_held=True)
+    engine = make(runner)
+
+    futures = queue_behind(engine, runner, [window(i) for i in range(8)])
+
+    assert [future.exception(PATIENCE_S) is None for future in futures] == [i != 3 for i in range(8)]
+    assert runner.sizes == [1, 4, 1, 1, 1, 1, 4]
+
+
+def test_a_window_that_can_never_be_run_takes_no_slot(make: Make) -> None:
+    class Choosy(ScriptedRunner):
+        def seat(self, number: int, window: Window) -> None:
+            if window.index == 1:
+                raise ValueError
+            super().seat(number, window)
+
+    runner = Choosy(is_held=True)
+    engine = make(runner)
+
+    futures = queue_behind(engine, runner, [window(i) for i in range(3)])
+
+    with pytest.raises(ModelError):
+        futures[1].result(PATIENCE_S)
+    assert futures[2].result(PATIENCE_S).text == "window 2"
+    assert runner.sizes == [1, 2]
+
+
 def test_a_runner_that_loses_a_hypothesis_is_a_model_error(make: Make) -> None:
     class Forgetful(ScriptedRunner):
         def run(self, batch: Sequence[Window]) -> list[Hypothesis]:
@@ -233,7 +370,7 @@ def test_when_the_thread_is_torn_down_nobody_waits_for_ever(monkeypatch: pytest.
     assert engine.close(PATIENCE_S)
 
 
-def test_statistics_say_what_was_done_and_how_full_the_batches_were(make: Make) -> None:
+def test_statistics_say_what_was_done_and_how_full_the_slots_were(make: Make) -> None:
     clock = SteppedClock()
     runner = ScriptedRunner(lambda batch: clock.advance(2.0), is_held=True)
     engine = make(runner, batch_size=4, clock=clock)
@@ -250,7 +387,7 @@ def test_statistics_say_what_was_done_and_how_full_the_batches_were(make: Make) 
     assert now.stuck_for_s == 0.0
 
 
-def test_a_watchdog_sees_a_stuck_batch(make: Make) -> None:
+def test_a_watchdog_sees_a_stuck_pass(make: Make) -> None:
     clock = SteppedClock()
     runner = ScriptedRunner(is_held=True)
     engine = make(runner, clock=clock)

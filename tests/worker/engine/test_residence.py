@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from tests.fakes import ScriptedRunner, SteppedClock
 from tests.support.waiting import wait_until
 from worker.engine.engine import Engine
 from worker.engine.residence import LULL_S, STAY_S, Residence
-from worker.engine.values import SAMPLE_RATE, DecodingOptions, ModelUnavailable, Runner, Window
+from worker.engine.values import SAMPLE_RATE, DecodingOptions, Hypothesis, ModelUnavailable, Runner, Window
 
 PATIENCE_S = 10
 BLINK_S = 0.01
@@ -221,8 +222,12 @@ def test_who_is_at_work_is_not_put_out_at_once_but_not_kept_for_ever() -> None:
     resident = residence.add(Loads())
 
     with resident.hold():
-        clock.advance(STAY_S)
+        clock.advance(STAY_S - 1)
         assert not resident.make_room(), "it is in use"
+        assert not resident.is_wanted, "it may work on for a while"
+        clock.advance(1)
+        assert not resident.make_room(), "it is in use"
+        assert resident.is_wanted, "it has been in for long enough"
     assert resident.is_in
     with resident.hold():
         pass
@@ -246,3 +251,26 @@ def test_windows_that_nobody_wants_any_more_load_nothing(make: Make) -> None:
     wait_until(lambda: engine.statistics().waiting == 0, PATIENCE_S)
 
     assert loads.tries == 1
+
+
+def test_a_model_that_is_never_without_work_makes_room_all_the_same(make: Make) -> None:
+    """Else one backlog would keep all others out: what is in its slots ends, what waits has to wait."""
+    clock = SteppedClock()
+    residence = Residence(most=1, clock=clock)
+    busy = make(Loads(), residence, clock=clock)
+    busy.card()
+    ended: list[Future[Hypothesis]] = []
+
+    def again(future: Future[Hypothesis]) -> None:
+        """Its windows never run out."""
+        ended.append(future)
+        clock.advance(1.0)
+        if not future.cancelled():
+            busy.submit("backlog", window()).add_done_callback(again)
+
+    for _ in range(2):
+        busy.submit("backlog", window()).add_done_callback(again)
+    other = make(Loads(), residence, clock=clock)
+
+    assert other.submit("job", window(7)).result(PATIENCE_S).text == "window 7"
+    assert ended

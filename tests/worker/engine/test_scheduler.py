@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.engine.scheduler import EXPRESS_WINDOWS, MEMORY_TURNS, PATIENCE_TURNS, Scheduler
+from worker.engine.scheduler import (
+    EXPRESS_WINDOWS,
+    MEMORY_TURNS,
+    PATIENCE_TURNS,
+    RESERVED_SHARE,
+    Scheduler,
+)
 from worker.engine.values import SAMPLE_RATE, DecodingOptions, Window
 
 Ticket = tuple[str, int]
@@ -39,11 +45,11 @@ def drain(scheduler: Scheduler[Ticket], limit: int) -> list[list[Ticket]]:
     return batches
 
 
-def test_nothing_waiting_makes_an_empty_batch() -> None:
+def test_nothing_waiting_fills_no_slot() -> None:
     assert Scheduler[Ticket]().take(8) == []
 
 
-def test_a_single_job_fills_the_whole_batch() -> None:
+def test_a_single_job_fills_all_slots() -> None:
     scheduler = Scheduler[Ticket]()
     fill(scheduler, "long", 20)
 
@@ -59,18 +65,30 @@ def test_a_clip_goes_before_the_backlog_of_long_files() -> None:
 
     fill(scheduler, "clip", EXPRESS_WINDOWS, seconds=4)
 
-    assert {("clip", 0), ("clip", 1)} <= set(scheduler.take(8))
+    assert {("clip", 0), ("clip", 1)} <= set(scheduler.take(3))
 
 
-def test_long_files_keep_a_quarter_of_each_batch_under_a_flood_of_clips() -> None:
+@pytest.mark.parametrize("free", [1, 3, 8])
+def test_long_files_keep_a_quarter_of_the_slots_under_a_flood_of_clips(free: int) -> None:
     scheduler = Scheduler[Ticket]()
     fill(scheduler, "long", 100)
     scheduler.take(8)
 
+    taken: Counter[str] = Counter()
     for turn in range(10):
-        for clip in range(8):
+        for clip in range(free):
             fill(scheduler, f"clip {turn}.{clip}", 1, seconds=3)
-        assert Counter(job for job, _ in scheduler.take(8))["long"] >= 2
+        taken.update(job.split()[0] for job, _ in scheduler.take(free))
+
+    assert taken["long"] == 10 * free // RESERVED_SHARE
+
+
+def test_windows_of_different_options_are_taken_side_by_side() -> None:
+    scheduler = Scheduler[Ticket]()
+    for options in range(3):
+        fill(scheduler, str(options), 1, options=options)
+
+    assert len(scheduler.take(8)) == 3
 
 
 def test_long_files_share_alike_in_seconds_of_audio() -> None:
@@ -150,64 +168,43 @@ steps = st.lists(
 
 @settings(deadline=None)
 @given(steps)
-def test_every_window_is_taken_or_dropped_once_in_order_and_in_batches_of_one_kind(steps: list) -> None:
+def test_every_window_is_taken_or_dropped_once_in_order_and_no_slot_stays_empty(steps: list) -> None:
     scheduler = Scheduler[Ticket]()
     added: dict[str, int] = Counter()
-    options: dict[Ticket, int] = {}
     left: list[Ticket] = []
-    batches: list[list[Ticket]] = []
     for step in [*steps, *[("take", 5)] * 200]:
         if step[0] == "add":
             ticket = (str(step[1]), added[str(step[1])])
             added[ticket[0]] += 1
-            options[ticket] = step[2]
             scheduler.add(ticket[0], window(ticket[1], step[3], OPTIONS[step[2]]), ticket)
         elif step[0] == "take":
             before = len(scheduler)
-            batch = scheduler.take(step[1])
-            assert len(batch) <= step[1]
-            assert bool(batch) == bool(before)
-            batches.append(batch)
-            left.extend(batch)
+            taken = scheduler.take(step[1])
+            assert len(taken) == min(step[1], before)
+            left.extend(taken)
         else:
             left.extend(scheduler.drop(str(step[1])))
 
-    assert sorted(left) == sorted(options)
-    assert all(len({options[ticket] for ticket in batch}) <= 1 for batch in batches)
+    assert sorted(left) == sorted((job, index) for job, count in added.items() for index in range(count))
     for job in added:
         assert [index for name, index in left if name == job] == list(range(added[job]))
 
 
-@settings(deadline=None)
-@given(jobs, limits)
-def test_a_batch_has_room_left_only_when_nothing_more_fits(jobs: list, limit: int) -> None:
-    scheduler = Scheduler[Ticket]()
-    waiting: Counter[int] = Counter()
-    for number, (windows, seconds, options) in enumerate(jobs):
-        fill(scheduler, str(number), windows, seconds, options)
-        waiting[options] += windows
-
-    while batch := scheduler.take(limit):
-        options = jobs[int(batch[0][0])][2]
-        assert len(batch) == min(limit, waiting[options])
-        waiting[options] -= len(batch)
-
-
 @settings(max_examples=60, deadline=None)
 @given(jobs, limits, st.integers(0, 20), st.integers(0, 2), st.floats(0, 30))
-def test_a_newcomer_is_in_one_of_the_next_two_batches(
-    backlog: list, limit: int, turns: int, options: int, seconds: float
+def test_a_newcomer_is_one_of_the_next_few(
+    backlog: list, free: int, turns: int, options: int, seconds: float
 ) -> None:
     scheduler = Scheduler[Ticket]()
     for number, (_, length, kind) in enumerate(backlog):
-        fill(scheduler, str(number), (turns + 18) * limit, length, kind)
-    served = {job for _ in range(turns + 16) for job, _ in scheduler.take(limit)}
+        fill(scheduler, str(number), (turns + 18) * free + RESERVED_SHARE, length, kind)
+    served = {job for _ in range(turns + 16) for job, _ in scheduler.take(free)}
     if len(served) < len(backlog):
         return  # some of the backlog are newcomers themselves
 
     fill(scheduler, "newcomer", 3, seconds, options)
 
-    assert ("newcomer", 0) in scheduler.take(limit) + scheduler.take(limit)
+    assert ("newcomer", 0) in scheduler.take(RESERVED_SHARE)
 
 
 @settings(deadline=None, max_examples=25)
@@ -221,9 +218,9 @@ def test_nobody_starves_under_an_endless_flood_of_clips(jobs: list, limit: int, 
         last |= {job: 0 for job, _ in scheduler.take(limit)}
     longest = PATIENCE_TURNS + 2 * len(jobs)
 
-    for turn in range(1, 60):
+    for turn in range(1, 200):
         for clip in range(flood):
             fill(scheduler, f"clip {turn}.{clip}", 1, 2.0, clip % 3)
-        last |= {job: turn for job, _ in scheduler.take(limit) if job in last}
+        last |= {job: turn for job, _ in scheduler.take(1) if job in last}
         unserved = set(last) - {job for job, b in scheduler._backlogs.items() if not b.waiting}
         assert all(turn - last[job] <= longest for job in unserved)

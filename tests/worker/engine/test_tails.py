@@ -1,9 +1,7 @@
-from collections.abc import Sequence
-
 import numpy as np
 
 from shared.transcript import Word
-from worker.engine.tails import with_tails
+from worker.engine.tails import joined, rest
 from worker.engine.values import SAMPLE_RATE, DecodingOptions, Hypothesis, Utterance, Window
 
 TIMESTAMPS = range(1000, 2501)
@@ -22,41 +20,45 @@ def at(seconds: float) -> int:
     return TIMESTAMPS.start + round(seconds / 0.02)
 
 
-def test_rest_is_heard_and_shifted() -> None:
-    heard: list[float] = []
+def test_rest_is_what_the_model_announced_and_did_not_write() -> None:
+    whole = hypothesis(" whole", 6, (at(0), 1, at(6)))
+    broken = hypothesis(" head", 4, (at(0), 1, at(4), at(5)))
 
-    def transcribe(rest: Sequence[Window]) -> list[Hypothesis]:
-        heard.extend(tail.duration_s for tail in rest)
-        return [hypothesis(" rest", 1.5, (at(0), 1, at(1.5)), ratio=3.0) for _ in rest]
+    tail = rest(window(8), broken, TIMESTAMPS)
 
-    whole, broken = with_tails(
-        [window(6), window(8)],
-        [hypothesis(" whole", 6, (at(0), 1, at(6))), hypothesis(" head", 4, (at(0), 1, at(4), at(5)))],
-        transcribe,
-        TIMESTAMPS,
-    )
+    assert rest(window(6), whole, TIMESTAMPS) is None
+    assert tail is not None
+    assert tail.duration_s == 3.0
 
-    assert heard == [3.0]
-    assert whole.text == "whole"
-    assert broken.text == "head rest"
-    assert (broken.utterances[1].start, broken.utterances[1].end) == (5.0, 6.5)
-    assert broken.utterances[1].words == (Word(5.0, 6.5, " rest", 0.9),)
-    assert broken.compression_ratio == 3.0
+
+def test_rest_is_shifted_to_its_place() -> None:
+    head = hypothesis(" head", 4, (at(0), 1, at(4), at(5)))
+    tail = hypothesis(" rest", 1.5, (at(0), 1, at(1.5)), ratio=3.0)
+
+    found = joined([(window(8), head), (window(3), tail)])
+
+    assert found.text == "head rest"
+    assert (found.utterances[1].start, found.utterances[1].end) == (5.0, 6.5)
+    assert found.utterances[1].words == (Word(5.0, 6.5, " rest", 0.9),)
+    assert found.compression_ratio == 3.0
+
+
+def test_one_part_is_itself() -> None:
+    whole = hypothesis(" whole", 6, (at(0), 1, at(6)))
+
+    assert joined([(window(6), whole)]) is whole
 
 
 def test_model_that_always_breaks_off_comes_to_an_end() -> None:
-    rounds: list[int] = []
+    parts = []
+    tail: Window | None = window(5)
+    while tail is not None:
+        parts.append((tail, hypothesis(" more", 1, (at(0), 1, at(1), at(1)))))
+        tail = rest(*parts[-1], TIMESTAMPS)
 
-    def transcribe(rest: Sequence[Window]) -> list[Hypothesis]:
-        rounds.append(len(rest))
-        return [hypothesis(" more", 1, (at(0), 1, at(1), at(1))) for _ in rest]
-
-    (found,) = with_tails(
-        [window(5)], [hypothesis(" first", 1, (at(0), 1, at(1), at(1)))], transcribe, TIMESTAMPS
-    )
-
-    assert rounds == [1, 1, 1, 1]
-    assert [spoken.start for spoken in found.utterances] == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert [part.duration_s for part, _ in parts] == [5.0, 4.0, 3.0, 2.0, 1.0][: len(parts)]
+    assert len(parts) == 5
+    assert [spoken.start for spoken in joined(parts).utterances] == [0.0, 1.0, 2.0, 3.0, 4.0]
 
 
 def test_short_rest_and_silence_are_left_alone() -> None:
@@ -66,4 +68,4 @@ def test_short_rest_and_silence_are_left_alone() -> None:
         hypothesis(" head", 4, (at(0), 1, at(0.4), at(0.4))),
     ]
 
-    assert with_tails([window(5)] * 3, heads, lambda _rest: [], TIMESTAMPS) == heads
+    assert [rest(window(5), head, TIMESTAMPS) for head in heads] == [None] * 3

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import string
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,6 @@ from transformers.modeling_outputs import BaseModelOutput
 from shared.errors import UnsupportedOption
 from shared.models import ModelSource
 from worker.engine import decoding
-from worker.engine.decoding import Draft, decode_with_fallback, is_silent, max_tokens
 from worker.engine.loading import choose_device, choose_dtype
 from worker.engine.probe import speechlike
 from worker.engine.sources import ModelUnavailable
@@ -75,7 +75,9 @@ class Oracle:
 
 @pytest.fixture(scope="session")
 def runner() -> WhisperRunner:
-    return load_runner(ModelSource("synthetic-en", str(BUNDLED)), device="cpu", dtype="float32", threads=1)
+    return load_runner(
+        ModelSource("synthetic-en", str(BUNDLED)), device="cpu", dtype="float32", threads=1, batch_size=3
+    )
 
 
 @pytest.fixture(scope="session")
@@ -218,60 +220,12 @@ def test_silence_gives_no_text(runner: WhisperRunner) -> None:
 
 
 def test_windows_share_of_time_is_told(runner: WhisperRunner) -> None:
+    began = time.perf_counter()
+
     found = runner.run([window(sound("short-1.flac"))] * 2)
 
-    assert found[0].inference_s == found[1].inference_s > 0
-
-
-def draft(text: str, logprob: float, temperature: float) -> Draft:
-    return Draft((), (), logprob, text, temperature)
-
-
-def test_fallback_keeps_row_identity() -> None:
-    """Transformers 5.23 takes the second round's row 0 for the first round's row 0."""
-    asked: list[tuple[list[int], float]] = []
-    loop = "and so on " * 40
-
-    def decode(rows: Sequence[int], temperature: float) -> list[Draft]:
-        asked.append((list(rows), temperature))
-        first = {0: draft("good", -0.2, 0.0), 1: draft(loop, -0.1, 0.0), 2: draft("mumble", -2.0, 0.0)}
-        if temperature == 0.0:
-            return [first[row] for row in rows]
-        if temperature == 0.2:
-            return [draft("second" if row == 2 else loop, -0.3, 0.2) for row in rows]
-        return [draft("third", -0.4, 0.4) for _ in rows]
-
-    found = decode_with_fallback(decode, [0.0, 0.0, 0.1], (0.0, 0.2, 0.4, 0.6))
-
-    assert [one.text for one in found] == ["good", "third", "second"]
-    assert asked == [([0, 1, 2], 0.0), ([1, 2], 0.2), ([1], 0.4)]
-
-
-def test_silent_row_is_not_decoded_again_and_spares_its_neighbours() -> None:
-    rounds: list[list[int]] = []
-
-    def decode(rows: Sequence[int], temperature: float) -> list[Draft]:
-        rounds.append(list(rows))
-        return [draft(f"row {row}", -2.0 if temperature == 0.0 else -0.1, temperature) for row in rows]
-
-    found = decode_with_fallback(decode, [0.0, 0.9, 0.0], (0.0, 0.2))
-
-    assert rounds == [[0, 1, 2], [0, 2]]
-    assert [one.text for one in found] == ["row 0", "row 1", "row 2"]
-    assert is_silent(found[1], 0.9)
-    assert not is_silent(found[0], 0.9)
-
-
-def test_best_of_bad_drafts_is_kept() -> None:
-    drafts = {
-        0.0: draft("la " * 100, -0.1, 0.0),
-        0.2: draft("fair", -1.2, 0.2),
-        0.4: draft("poor", -3.0, 0.4),
-    }
-
-    (found,) = decode_with_fallback(lambda _rows, heat: [drafts[heat]], [0.0], tuple(drafts))
-
-    assert found.text == "fair"
+    assert all(one.inference_s > 0 for one in found)
+    assert sum(one.inference_s for one in found) <= time.perf_counter() - began
 
 
 def test_rows_are_retried_on_their_own_sound(runner: WhisperRunner, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,11 +240,6 @@ def test_rows_are_retried_on_their_own_sound(runner: WhisperRunner, monkeypatch:
 
     assert 0.0 in {one.temperature for one in together}
     assert [one.tokens for one in together] == [runner.run([one])[0].tokens for one in windows]
-
-
-def test_short_windows_have_few_tokens() -> None:
-    assert max_tokens(8.0, (1, 2, 3), 448) == 16 + 96
-    assert max_tokens(30.0, (1,) * 225, 448) == 448 - 225
 
 
 def test_token_cap_holds_for_each_row(runner: WhisperRunner, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,244 @@
+"""The decoder's network over slots: the checkpoint's own weights, our own caches and our own pass.
+
+A slot is a row of every cache: keys and values of one window's sound, computed once, and of what has been
+written about it so far. Rows are at positions of their own. Which token comes next is not decided here.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Weight = tuple[Tensor, Tensor]
+"""Of a layer norm: factors and offsets."""
+
+Matrix = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Layer:
+    """One decoder layer. `own` gives query, key and value of the text, `sound` key and value of the sound."""
+
+    own_norm: Weight
+    own: Matrix
+    own_out: Matrix
+    sound_norm: Weight
+    query: Matrix
+    sound: Matrix
+    sound_out: Matrix
+    norm: Weight
+    widen: Matrix
+    narrow: Matrix
+    activate: Callable[[Tensor], Tensor]
+
+
+Pack = Callable[[Tensor, Tensor | None], Matrix]
+"""Makes a matrix ready for multiplication by few rows."""
+
+
+def plain(weight: Tensor, bias: Tensor | None) -> Matrix:
+    return lambda rows: functional.linear(rows, weight, bias)
+
+
+class Decoder:
+    """Over `slots` rows, of which the first n are in use in any pass. Not thread-safe."""
+
+    def __init__(self, model: Any, slots: int, pack: Pack = plain) -> None:
+        decoder, config = model.model.decoder, model.config
+        self.slots = slots
+        self.positions = int(config.max_target_positions)
+        self._heads = int(config.decoder_attention_heads)
+        self._width = int(config.d_model)
+        self._sound_positions = int(config.max_source_positions)
+        self._embedding: Tensor = decoder.embed_tokens.weight
+        self._places: Tensor = decoder.embed_positions.weight
+        self._scale = float(decoder.embed_scale)
+        self._layers = [_fused(layer, pack) for layer in decoder.layers]
+        self._norm: Weight = (decoder.layer_norm.weight, decoder.layer_norm.bias)
+        self._vocabulary = pack(model.proj_out.weight, model.proj_out.bias)
+        self._numbers = torch.arange(self.positions, device=model.device)
+        self._keys: list[Tensor] = []
+        self._values: list[Tensor] = []
+        self._sound_keys: list[Tensor] = []
+        self._sound_values: list[Tensor] = []
+        for caches, length in self._caches():
+            caches += [self._empty(slots, length) for _ in self._layers]
+
+    @property
+    def slot_bytes(self) -> int:
+        """Memory of one slot, as it is and not as it might be."""
+        elements = 2 * len(self._layers) * self._width * (self.positions + self._sound_positions)
+        return elements * self._embedding.element_size()
+
+    def resize(self, slots: int, kept: int) -> None:
+        """Keeps the first `kept` rows. Memory may be short: each cache goes before its successor comes."""
+        self.slots = slots
+        for caches, length in self._caches():
+            for number in range(len(caches)):
+                caches[number] = caches[number][:kept].clone()
+                new = self._empty(slots, length)
+                new[:kept] = caches[number]
+                caches[number] = new
+
+    def place(self, row: int, states: Tensor) -> None:
+        """The sound of a window, encoder states [positions, width], into a row."""
+        shape = (-1, 2, self._heads, self._head_width)
+        for number, layer in enumerate(self._layers):
+            keys, values = layer.sound(states).view(shape).permute(1, 2, 0, 3)
+            self._sound_keys[number][row] = keys
+            self._sound_values[number][row] = values
+
+    def move(self, source: int, target: int) -> None:
+        for caches, _ in self._caches():
+            for cache in caches:
+                cache[target] = cache[source]
+
+    def step(self, tokens: Tensor, positions: Tensor, longest: int) -> Tensor:
+        """Logits [rows, vocabulary] after one more token for each of the first rows. `positions` are where
+        the tokens stand, none of them `longest` or beyond."""
+        count = len(tokens)
+        rows = self._numbers[:count] if count <= self.positions else torch.arange(count)
+        after = self._numbers[:longest] > positions.unsqueeze(1)
+        mask = torch.zeros(after.shape, dtype=self._places.dtype, device=after.device)
+        mask = mask.masked_fill_(after, float("-inf"))[:, None, None]
+        text = (self._embedded(tokens) + self._places[positions]).unsqueeze(1)
+        for number, layer in enumerate(self._layers):
+            query, key, value = self._own(layer, text)
+            keys, values = self._keys[number], self._values[number]
+            keys[rows, :, positions] = key[:, :, 0]
+            values[rows, :, positions] = value[:, :, 0]
+            seen = self._attend(query, keys[:count, :, :longest], values[:count, :, :longest], mask=mask)
+            text = self._rest(number, text + layer.own_out(seen), slice(0, count))
+        return self._vocabulary(self._normed(text[:, 0], self._norm))
+
+    def read(
+        self, row: int, tokens: Sequence[int], *, layers: Sequence[int] = ()
+    ) -> tuple[Tensor, list[Tensor]]:
+        """All of `tokens` at once, from position 0, as if each had been written: their last states
+        [tokens, width], and what each of them asked of the sound [heads, tokens, head width] in `layers`."""
+        length = len(tokens)
+        asked: dict[int, Tensor] = {}
+        ids = torch.tensor(tokens, device=self._embedding.device)
+        text = (self._embedded(ids) + self._places[:length]).unsqueeze(0)
+        for number, layer in enumerate(self._layers):
+            query, key, value = self._own(layer, text)
+            self._keys[number][row, :, :length] = key[0]
+            self._values[number][row, :, :length] = value[0]
+            text = text + layer.own_out(self._attend(query, key, value, is_causal=True))
+            if number in layers:
+                asked[number] = self._question(layer, text)[0]
+            text = self._rest(number, text, slice(row, row + 1))
+        return self._normed(text[0], self._norm), [asked[number] for number in layers]
+
+    def logits(self, states: Tensor) -> Tensor:
+        return self._vocabulary(states)
+
+    def sound_keys(self, row: int, layer: int) -> Tensor:
+        """[heads, positions, head width]"""
+        return self._sound_keys[layer][row]
+
+    @property
+    def question_scale(self) -> float:
+        return self._head_width**-0.5
+
+    @property
+    def _head_width(self) -> int:
+        return self._width // self._heads
+
+    def _caches(self) -> tuple[tuple[list[Tensor], int], ...]:
+        return (
+            (self._keys, self.positions),
+            (self._values, self.positions),
+            (self._sound_keys, self._sound_positions),
+            (self._sound_values, self._sound_positions),
+        )
+
+    def _empty(self, slots: int, length: int) -> Tensor:
+        shape = (slots, self._heads, length, self._head_width)
+        # Written to, so that memory is taken now and not window by window; and what a mask hides must be a
+        # number all the same.
+        return torch.empty(shape, dtype=self._places.dtype, device=self._places.device).zero_()
+
+    def _embedded(self, tokens: Tensor) -> Tensor:
+        found = functional.embedding(tokens, self._embedding)
+        return found if self._scale == 1.0 else found * self._scale
+
+    def _normed(self, text: Tensor, norm: Weight) -> Tensor:
+        return functional.layer_norm(text, (self._width,), *norm)
+
+    def _own(self, layer: _Layer, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        rows, length = text.shape[:2]
+        fused = layer.own(self._normed(text, layer.own_norm))
+        query, key, value = fused.view(rows, length, 3, self._heads, self._head_width).unbind(2)
+        return query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+
+    def _question(self, layer: _Layer, text: Tensor) -> Tensor:
+        rows, length = text.shape[:2]
+        query = layer.query(self._normed(text, layer.sound_norm))
+        return query.view(rows, length, self._heads, self._head_width).transpose(1, 2)
+
+    def _rest(self, number: int, text: Tensor, rows: slice) -> Tensor:
+        """What follows attention to the text itself: attention to the sound of `rows`, and the wide part."""
+        layer = self._layers[number]
+        keys, values = self._sound_keys[number][rows], self._sound_values[number][rows]
+        text = text + layer.sound_out(self._attend(self._question(layer, text), keys, values))
+        return text + layer.narrow(layer.activate(layer.widen(self._normed(text, layer.norm))))
+
+    def _attend(
+        self,
+        query: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        *,
+        mask: Tensor | None = None,
+        is_causal: bool = False,
+    ) -> Tensor:
+        seen = functional.scaled_dot_product_attention(
+            query, keys, values, attn_mask=mask, is_causal=is_causal, scale=self.question_scale
+        )
+        return seen.transpose(1, 2).reshape(query.shape[0], query.shape[2], self._width)
+
+
+def _fused(layer: Any, pack: Pack) -> _Layer:
+    own, sound = layer.self_attn, layer.encoder_attn
+    return _Layer(
+        own_norm=_weight(layer.self_attn_layer_norm),
+        own=pack(*_joined(own.q_proj, own.k_proj, own.v_proj)),
+        own_out=_packed(own.out_proj, pack),
+        sound_norm=_weight(layer.encoder_attn_layer_norm),
+        query=_packed(sound.q_proj, pack),
+        sound=plain(*_joined(sound.k_proj, sound.v_proj)),
+        sound_out=_packed(sound.out_proj, pack),
+        norm=_weight(layer.final_layer_norm),
+        widen=_packed(layer.fc1, pack),
+        narrow=_packed(layer.fc2, pack),
+        activate=layer.activation_fn,
+    )
+
+
+def _weight(norm: Any) -> Weight:
+    return norm.weight, norm.bias
+
+
+def _packed(linear: Any, pack: Pack) -> Matrix:
+    return pack(linear.weight, linear.bias)
+
+
+def _joined(*linears: Any) -> tuple[Tensor, Tensor]:
+    """One matrix for several; theirs become parts of it, so that nothing is in memory twice."""
+    weight = torch.cat([linear.weight.data for linear in linears])
+    bias = torch.cat([_bias(linear) for linear in linears])
+    first = 0
+    for linear in linears:
+        rows = len(linear.weight)
+        linear.weight.data = weight[first : first + rows]
+        first += rows
+    return weight, bias
+
+
+def _bias(linear: Any) -> Tensor:
+    zeros: Tensor = linear.weight.data.new_zeros(len(linear.weight))
+    return zeros if linear.bias is None else linear.bias.data

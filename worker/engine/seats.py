@@ -1,0 +1,77 @@
+"""A window on its way through the model: where it stands, what it writes next, what it has had so far."""
+
+import zlib
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from worker.engine.alignment import Gaze
+from worker.engine.decoding import Attempts
+from worker.engine.values import Hypothesis, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """`probability` is None where the language was not detected. `token` is the language whose token stands
+    in the prompt: a fine-tune for a language without one was trained behind another's."""
+
+    code: str | None
+    probability: float | None
+    token: str | None
+
+
+@dataclass(slots=True)
+class Seat:
+    """`window` is what is being heard: the one that was handed in, or the rest of it. `token` is read next,
+    at `position`; `forced` follow it whatever the model would say, and none does once it writes by itself."""
+
+    number: int
+    window: Window
+    parts: list[tuple[Window, Hypothesis, Gaze | None]] = field(default_factory=list)
+    spent_s: float = 0.0
+    seed: int = 0
+    token: int = 0
+    position: int = 0
+    forced: deque[int] = field(default_factory=deque)
+    prompt: tuple[int, ...] = ()
+    language: Language = Language(None, None, None)
+    attempts: Attempts = field(default_factory=lambda: Attempts((0.0,)))
+
+    @property
+    def has_listened(self) -> bool:
+        """Whether the first step is behind it, which tells language and silence."""
+        return bool(self.prompt)
+
+    @property
+    def is_writing(self) -> bool:
+        return self.has_listened and not self.forced
+
+    @property
+    def steps(self) -> int:
+        """Tokens written in this attempt, or about to be."""
+        return self.position - len(self.prompt) + 1
+
+    def listen(self, start: int) -> None:
+        """To `window`, from the start token."""
+        # The seed is the sound's own, so a retry draws the same text in whatever company.
+        self.seed = zlib.crc32(self.window.pcm.tobytes())
+        self.token, self.position, self.prompt = start, 0, ()
+        self.forced.clear()
+        self.attempts = Attempts(self.window.options.temperatures)
+
+    def read_on(self, prompt: Sequence[int], known: int) -> None:
+        """`prompt` is what stands before the text; the model has read `known` of its tokens."""
+        self.prompt = tuple(prompt)
+        self.position = min(known, len(prompt) - 1)
+        self.token, *rest = prompt[self.position :]
+        self.forced = deque(rest)
+
+    def go_on(self, choice: int) -> None:
+        """To the next token: the prompt's, or else `choice`."""
+        self.position += 1
+        self.token = self.forced.popleft() if self.forced else choice
+
+    def start_again(self) -> None:
+        """At the end of the prompt."""
+        self.position = len(self.prompt) - 1
+        self.token = self.prompt[-1]
