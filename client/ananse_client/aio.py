@@ -49,6 +49,10 @@ class AsyncClient:
     ) -> None:
         await self.aclose()
 
+    @property
+    def url(self) -> str:
+        return self._address.url
+
     async def aclose(self) -> None:
         await self._http.aclose()
 

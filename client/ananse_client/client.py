@@ -52,6 +52,10 @@ class Client:
     ) -> None:
         self.close()
 
+    @property
+    def url(self) -> str:
+        return self._address.url
+
     def close(self) -> None:
         self._http.close()
 

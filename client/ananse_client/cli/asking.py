@@ -67,5 +67,4 @@ def desk_of(arguments: argparse.Namespace, client: Client, folder: Path | None) 
     options = {name: value for name, value in options.items() if value is not None}
     shaping: Any = {name: getattr(arguments, name) for name in _SHAPING}
     wish = Wish(options, formats, shaping, folder, arguments.again)  # type: ignore[arg-type]
-    url = str(arguments.url or "")
-    return Desk(client, Memory(arguments.state), Bars(wanted=not arguments.quiet), wish, url)
+    return Desk(client, Memory(arguments.state), Bars(wanted=not arguments.quiet), wish)

@@ -55,19 +55,18 @@ def _told(error: Exception) -> Mapping[str, Any]:
 class Desk:
     """Does one recording after another, or several at once, from threads."""
 
-    def __init__(self, client: Client, memory: Memory, bars: Bars, wish: Wish, url: str) -> None:
+    def __init__(self, client: Client, memory: Memory, bars: Bars, wish: Wish) -> None:
         self._client = client
         self._memory = memory
         self._bars = bars
         self._wish = wish
-        self._url = url
 
     def do(self, recording: Recording) -> Outcome:
         """Never raises what is about this recording alone."""
         job_id = ""
         with self._bars.bar(recording.name) as bar:
             try:
-                work = work_of(self._url, recording.source, self._wish.options)
+                work = work_of(self._client.url, recording.source, self._wish.options)
                 if self._wish.again:
                     self._memory.forget(work)
                 job_id = self._job_of(work, recording, bar)
