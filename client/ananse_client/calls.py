@@ -1,6 +1,7 @@
 """Each call to the service as a flow: what is sent, and what is read from the answer."""
 
 import json
+import math
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -79,9 +80,11 @@ def transcribe(
 ) -> Flow[Transcript]:
     """All of it; `tells` follows the job's events on the way."""
     job = yield from submit(patience, new)
-    if tells and timeout_s is None:
-        yield from follow(patience, job.id)
-    completed((yield from wait(patience, job.id, timeout_s)))
+    until = math.inf if timeout_s is None else patience.clock() + timeout_s
+    if tells:
+        yield from follow(patience, job.id, until=until)
+    left_s = None if timeout_s is None else max(until - patience.clock(), 0.0)
+    completed((yield from wait(patience, job.id, left_s)))
     return (yield from transcript(patience, job.id))
 
 

@@ -1,6 +1,7 @@
 """Following a job: the event stream, resumed where it broke, and asking now and then where there is none."""
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -18,23 +19,23 @@ _ASKS = 15
 _GONE = (404, 401, 403, 410, 422)
 
 
-def follow(patience: Patience, job_id: str, after: str = "") -> Flow[None]:
-    """Tells every event up to the job's end, each once. Raises what `get` does."""
+def follow(patience: Patience, job_id: str, after: str = "", until: float = math.inf) -> Flow[None]:
+    """Tells every event up to the job's end, each once, or to `until` by the clock. Raises what `get` does."""
     while True:
-        last, has_ended = yield from _listen(patience, job_id, after)
-        if has_ended:
+        last, is_over = yield from _listen(patience, job_id, after, until)
+        if is_over:
             return
         if last == after:
             # Nothing came this way: perhaps a proxy keeps streams back, or too many listen.
-            if (yield from _ask(patience, job_id)):
+            if (yield from _ask(patience, job_id, until)):
                 return
         else:
             yield Pause(patience.pause_s(0, None))
         after = last
 
 
-def _listen(patience: Patience, job_id: str, after: str) -> Flow[tuple[str, bool]]:
-    """The id of the last event, and whether the job has ended."""
+def _listen(patience: Patience, job_id: str, after: str, until: float) -> Flow[tuple[str, bool]]:
+    """The id of the last event, and whether there is nothing to come: the job or the time is over."""
     headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": after} if after else {})
     try:
         reply: Reply = yield Send(
@@ -48,6 +49,8 @@ def _listen(patience: Patience, job_id: str, after: str) -> Flow[tuple[str, bool
             return after, False
         lines: list[str] = []
         while (line := (yield Listen())) is not None:
+            if patience.clock() >= until:
+                return after, True
             if line:
                 lines.append(line)
                 continue
@@ -62,14 +65,14 @@ def _listen(patience: Patience, job_id: str, after: str) -> Flow[tuple[str, bool
     return after, False
 
 
-def _ask(patience: Patience, job_id: str) -> Flow[bool]:
-    """Tells what changes, for a while; whether the job has ended."""
+def _ask(patience: Patience, job_id: str, until: float) -> Flow[bool]:
+    """Tells what changes, for a while; whether there is nothing to come."""
     before: Job | None = None
     for _ in range(_ASKS):
         job = yield from get(patience, job_id)
         for event in _changes(before, job):
             yield Tell(event)
-        if job.has_ended:
+        if job.has_ended or patience.clock() >= until:
             return True
         before = job
         yield Pause(_ASK_EVERY_S)

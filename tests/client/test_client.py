@@ -96,6 +96,15 @@ def test_patience_ends_and_the_job_goes_on(any_client: Client, recording: Path) 
     assert any_client.job(job.id).status == "queued"
 
 
+def test_patience_ends_while_events_are_told(any_client: Client, recording: Path) -> None:
+    told: list[Event] = []
+
+    with pytest.raises(errors.WaitTimeout):
+        any_client.transcribe(recording, timeout_s=0.2, on_event=told.append, reuse="off")
+
+    assert [event.status for event in told] == ["queued"]
+
+
 def test_events_tell_all_of_it(any_client: Client, served: Served, recording: Path) -> None:
     job = any_client.submit(recording, reuse="off")
     served.hand.complete(job.id)

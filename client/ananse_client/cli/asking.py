@@ -11,6 +11,8 @@ from ananse_client.cli.work import Desk, Wish
 from ananse_client.client import Client
 from ananse_client.shapes import Format
 
+RETRIES = 8
+"""Some two minutes: a service that is restarted is worth waiting for."""
 FORMATS: tuple[Format, ...] = get_args(Format)
 _OPTIONS = ("model", "language", "task", "word_timestamps", "prompt", "temperature", "tag", "priority")
 _SHAPING = ("max_line_chars", "max_lines", "max_cps", "min_gap_s", "word_cues")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from enum import IntEnum
 
 from ananse_client.client import Client
+from ananse_client.flows import Patience
 from ananse_client.errors import AnanseError, Forbidden, Unauthorized, Unreachable
 
 Command = Callable[[argparse.Namespace], int]
@@ -59,5 +60,5 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--api-key", help="default: ANANSE_API_KEY, which keeps it out of the process list")
 
 
-def connect(arguments: argparse.Namespace) -> Client:
-    return Client(arguments.url, api_key=arguments.api_key)
+def connect(arguments: argparse.Namespace, retries: int = 2) -> Client:
+    return Client(arguments.url, api_key=arguments.api_key, patience=Patience(retries))

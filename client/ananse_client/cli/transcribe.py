@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from ananse_client.cli.asking import add_wish, desk_of
+from ananse_client.cli.asking import RETRIES, add_wish, desk_of
 from ananse_client.cli.crew import each
 from ananse_client.cli.ending import Exit, code_of, complain, connect, told
 from ananse_client.cli.inputs import find
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     recordings = find(arguments.files)
     if not recordings:
         raise FileNotFoundError("there are no recordings in there")
-    with connect(arguments) as client:
+    with connect(arguments, RETRIES) as client:
         desk = desk_of(arguments, client, arguments.output_dir)
         try:
             return show(

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from ananse_client.cli.asking import add_wish, desk_of
+from ananse_client.cli.asking import RETRIES, add_wish, desk_of
 from ananse_client.cli.crew import each
 from ananse_client.cli.ending import complain, connect, told
 from ananse_client.cli.inputs import EXTENSIONS, Recording, find
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise NotADirectoryError(f"{folder} is no folder")
     before: Sizes = {}
     failed: set[tuple[str, tuple[int, int]]] = set()
-    with connect(arguments) as client:
+    with connect(arguments, RETRIES) as client:
         desk = desk_of(arguments, client, output)
         while True:
             recordings = [one for one in find([str(folder)]) if not _is_done(one, output, arguments.format)]
