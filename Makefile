@@ -19,7 +19,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 KEEP_MEMORY := MALLOC_ARENA_MAX=2 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=200000000000 MALLOC_TOP_PAD_=268435456
 FAST := not slow and not service and not model
 
-.PHONY: help run test chaos check model peers bench-bento bench-devices bench-ledger bench-metrics bench-objects bench-scale lint lock venv bench format clean
+.PHONY: help run test chaos check model peers bench-bento bench-devices bench-ledger bench-metrics bench-objects bench-scale lint lock venv bench clients format clean
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ bench-objects: $(DEV_STAMP) ## Requests and time of an object store, for each jo
 bench-scale: $(DEV_STAMP) ## The ledger under thousands of workers and a million steps: half an hour, 8 GB
 	@env $$($(PY) -m deploy.allocator) $(PY) -m benchmarks.scale $(BENCH)
 
+clients: ## A second client of OpenAI's contract for the tests, from npm into var/
+	@npm install --no-audit --no-fund --prefix var/node ai@6.0.326 @ai-sdk/openai@3.0.141
+
 lock: $(DEV_STAMP) ## Lock the packages of the images anew, after a change of pins
 	@$(PIP) install -q uv==0.13.9
 	@$(PY) -m deploy.lock
@@ -103,12 +106,12 @@ $(PY):
 	"$$found" -m venv $(VENV) || { rm -rf $(VENV); echo "$(VENV) could not be made; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 
 $(RUN_STAMP): EXTRAS := api,worker,local
-$(RUN_STAMP): pyproject.toml | $(PY)
+$(RUN_STAMP): pyproject.toml client/pyproject.toml | $(PY)
 	@$(install)
 	@touch $@
 
 $(DEV_STAMP): EXTRAS := api,worker,local,s3,tracing,dev
-$(DEV_STAMP): pyproject.toml | $(PY)
+$(DEV_STAMP): pyproject.toml client/pyproject.toml | $(PY)
 	@$(install)
 	@touch $(RUN_STAMP) $@
 
@@ -119,7 +122,7 @@ explain() { tail -n 15 $$log >&2; echo "The installation failed; the whole log: 
 echo "Installing torch (the largest part, minutes on a slow line) ..."; \
 $(torch) >$$log 2>&1 || explain; \
 echo "Installing the rest ..."; \
-$(PIP) install -e '.[$(EXTRAS)]' >>$$log 2>&1 || explain
+$(PIP) install -e ./client -e '.[$(EXTRAS)]' >>$$log 2>&1 || explain
 endef
 
 ifeq ($(TORCH_BACKEND),pypi)

@@ -200,8 +200,17 @@ class ModelOut(BaseModel):
     placements: list[PlacementOut] = Field([], description="On which devices live workers serve it.")
 
 
+class OpenAiModelOut(BaseModel):
+    id: str
+    object: Literal["model"] = "model"
+    created: int = Field(0, description="Nobody knows.")
+    owned_by: str = "ananse"
+
+
 class ModelsOut(BaseModel):
     models: list[ModelOut]
+    object: Literal["list"] = "list"
+    data: list[OpenAiModelOut] = Field([], description="The same models, for OpenAI's clients.")
 
 
 class SeedMetadataOut(BaseModel):

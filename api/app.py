@@ -6,7 +6,20 @@ from threading import BoundedSemaphore
 from flask import Flask
 from flask_openapi.openapi import OpenAPI
 
-from api import docs, events, health, jobs, models, problems, recordings, requests, scale, seed, transcripts
+from api import (
+    docs,
+    events,
+    health,
+    jobs,
+    models,
+    openai_audio,
+    problems,
+    recordings,
+    requests,
+    scale,
+    seed,
+    transcripts,
+)
 from api.answers import Problem
 from api.estimates import Speeds
 from api.ledger_metrics import LedgerCollector
@@ -55,7 +68,7 @@ def create_app(settings: Settings | None = None, tasks: TaskQueue | None = None)
     parts.metrics.install(app)
     problems.install(app)
     requests.install(app, parts.tracer)
-    for module in (jobs, transcripts, recordings, events, models, seed, health):
+    for module in (jobs, transcripts, recordings, events, models, openai_audio, seed, health):
         app.register_api(module.blueprint)
     app.register_blueprint(docs.blueprint)
     app.register_blueprint(scale.blueprint)

@@ -11,6 +11,7 @@ from flask_openapi.openapi import OpenAPI
 
 from api.answers import ErrorCodeOut, TranscriptOut
 from api.jobs import json_answer
+from api.openai_shapes import OpenAiError, TextOut, VerboseOut
 from api.openapi import components
 from api.parts import parts
 from api.problems import all_errors
@@ -107,7 +108,7 @@ def first_page() -> Response:
 def document(app: OpenAPI) -> Mapping[str, Any]:
     """The OpenAPI document, made from the typed shapes."""
     spec: dict[str, Any] = app.api_doc
-    schemas = spec["components"]["schemas"] | components(TranscriptOut)
+    schemas = spec["components"]["schemas"] | components(TranscriptOut, TextOut, VerboseOut, OpenAiError)
     return spec | {"components": spec["components"] | {"schemas": schemas}}
 
 

@@ -7,8 +7,13 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
+from api.subtitles import Cue, Shaping, cues_of
 from shared.transcript import Segment, Transcript
+
+AS_IT_COMES = Shaping()
+"""One cue for each segment."""
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _ARROW = re.compile(r"-{2,}>")
@@ -22,18 +27,19 @@ def to_text(transcript: Transcript) -> str:
     return "".join(f"{_one_line(segment.text)}\n" for segment in _spoken(transcript))
 
 
-def to_srt(transcript: Transcript) -> str:
+def to_srt(transcript: Transcript, shaping: Shaping = AS_IT_COMES) -> str:
     return "\n".join(
-        f"{number}\n{srt_time(segment.start)} --> {srt_time(_cue_end(segment))}\n{_cue_text(segment.text)}\n"
-        for number, segment in enumerate(_spoken(transcript), 1)
+        f"{number}\n{srt_time(cue.start)} --> {srt_time(cue.end)}\n{cue.text}\n"
+        for number, cue in enumerate(_cues(transcript, shaping), 1)
     )
 
 
-def to_vtt(transcript: Transcript) -> str:
+def to_vtt(transcript: Transcript, shaping: Shaping = AS_IT_COMES, *, word_cues: bool = False) -> str:
+    """With `word_cues` each word has the time from which it is said, as karaoke players show it."""
+    write = _timed_lines if word_cues else _escaped_lines
     cues = (
-        f"\n{vtt_time(segment.start)} --> {vtt_time(_cue_end(segment))}\n"
-        f"{_cue_text(segment.text).translate(_VTT_ESCAPES)}\n"
-        for segment in _spoken(transcript)
+        f"\n{vtt_time(cue.start)} --> {vtt_time(cue.end)}\n{write(cue)}\n"
+        for cue in _cues(transcript, shaping)
     )
     return "WEBVTT\n" + "".join(cues)
 
@@ -62,13 +68,7 @@ def to_csv(transcript: Transcript, *, guard_formulas: bool = False) -> str:
     return out.getvalue()
 
 
-WRITERS: dict[str, Callable[[Transcript], str]] = {
-    "text": to_text,
-    "srt": to_srt,
-    "vtt": to_vtt,
-    "tsv": to_tsv,
-    "csv": to_csv,
-}
+TABLES: dict[str, Callable[[Transcript], str]] = {"text": to_text, "tsv": to_tsv}
 
 
 def milliseconds(seconds: float) -> int:
@@ -91,9 +91,29 @@ def _spoken(transcript: Transcript) -> Iterable[Segment]:
     return (segment for segment in transcript.segments if _one_line(segment.text))
 
 
-def _cue_end(segment: Segment) -> float:
-    """A cue must last: players drop one that ends where it starts."""
-    return max(segment.end, segment.start + 0.001)
+def _cues(transcript: Transcript, shaping: Shaping) -> list[Cue]:
+    """Of harmless text only, so that nothing is left to be changed in the lines."""
+    segments = tuple(replace(segment, text=_cue_text(segment.text)) for segment in _spoken(transcript))
+    return cues_of(replace(transcript, segments=segments), shaping)
+
+
+def _escaped_lines(cue: Cue) -> str:
+    return cue.text.translate(_VTT_ESCAPES)
+
+
+def _timed_lines(cue: Cue) -> str:
+    """A time must lie inside its cue and after the one before: others are left out."""
+    told = milliseconds(cue.start)
+    lines = []
+    for line in cue.lines:
+        text = ""
+        for at, atom in enumerate(line):
+            starts = milliseconds(atom.start)
+            stamp = f"<{vtt_time(atom.start)}>" if told < starts < milliseconds(cue.end) else ""
+            told = starts if stamp else told
+            text += (atom.space if at else "") + stamp + atom.text.translate(_VTT_ESCAPES)
+        lines.append(text)
+    return "\n".join(lines)
 
 
 def _one_line(text: str) -> str:

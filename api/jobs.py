@@ -1,6 +1,7 @@
 """/v1/jobs: submit, read, list, cancel, retry, delete. Views parse, call one function, render."""
 
 import re
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
@@ -177,8 +178,14 @@ def list_deliveries(path: JobPath, query: NoQuery) -> Response:
     return json_answer(shape.model_dump_json())
 
 
-def take_in(*file_fields: str) -> tuple[Job, bool]:
-    """Receives the request's recording and options and makes their job; the job, and whether it is new."""
+Reads = Callable[[Mapping[str, str]], Mapping[str, object]]
+
+
+def take_in(*file_fields: str, reads: Reads = dict) -> tuple[Job, bool]:
+    """Receives the request's recording and options and makes their job; the job, and whether it is new.
+
+    `reads` turns the request's fields into options, where they are not called as ours are.
+    """
     if request.is_json:
         raise UrlIngestUnavailable("Send the recording itself, as multipart/form-data or as the body.")
     tenant, key, query = identify(request), _idempotency_key(), query_fields(request)
@@ -186,7 +193,7 @@ def take_in(*file_fields: str) -> tuple[Job, bool]:
     if request.mimetype != FORM:
         # The recording is the body: all else is known, so what is wrong is refused before it is read.
         name = query.pop("name", "")
-        read_options(parts(), merged(query, {}))
+        read_options(parts(), reads(merged(query, {})))
     refuse_when_full(parts(), key)
     limits = UploadLimits(parts().settings.max_upload_bytes, parts().settings.upload_idle_s)
     job_id = new_id()
@@ -195,7 +202,7 @@ def take_in(*file_fields: str) -> tuple[Job, bool]:
         with parts().tracer.span("receive") as span:
             received = held.enter_context(receive(request, place, limits, file_fields, name))
             span.note(size_bytes=received.upload.size_bytes)
-        options = read_options(parts(), merged(query, received.fields))
+        options = read_options(parts(), reads(merged(query, received.fields)))
         upload = received.upload
         parts().metrics.uploaded(upload.size_bytes)
         media = Media(upload.name, upload.size_bytes, upload.sha256)

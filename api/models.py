@@ -3,7 +3,7 @@
 from flask import Response, request
 from flask_openapi.blueprint import APIBlueprint
 
-from api.answers import AbilitiesOut, ModelOut, ModelsOut, PlacementOut
+from api.answers import AbilitiesOut, ModelOut, ModelsOut, OpenAiModelOut, PlacementOut
 from api.auth import identify
 from api.jobs import json_answer
 from api.openapi import SERVICE, answers
@@ -21,7 +21,8 @@ def list_models(query: NoQuery) -> Response:
     identify(request)
     workers = parts().fleet.live()
     models = [model_out(model, workers, number == 0) for number, model in enumerate(parts().models)]
-    return json_answer(ModelsOut(models=models).model_dump_json())
+    data = [OpenAiModelOut(id=model.name) for model in models]
+    return json_answer(ModelsOut(models=models, data=data).model_dump_json())
 
 
 def model_out(model: ModelSource, workers: tuple[WorkerState, ...], is_default: bool) -> ModelOut:

@@ -17,6 +17,7 @@ INFO = Info(
 )
 JOBS = Tag(name="jobs", description="Recordings and what becomes of them.")
 SERVICE = Tag(name="service", description="Models, probes and these pages.")
+OPENAI = Tag(name="openai", description="OpenAI's audio contract, over the same queue.")
 SEED = Tag(name="seed", description="The two routes of the server this one grew from.")
 
 _REF = "#/components/schemas/{model}"
@@ -79,6 +80,41 @@ def form_body(file_field: str) -> dict[str, Any]:
     body = submit_body(file_field)
     body["content"] = {"multipart/form-data": body["content"]["multipart/form-data"]}
     return body
+
+
+def openai_body() -> dict[str, Any]:
+    """OpenAI's form; options of ours may stand in it too."""
+    own = _options_schema()["properties"]
+    shared = {name: own[name] for name in ("language", "prompt", "temperature")}
+    text = {"type": "string"}
+    form = {
+        "type": "object",
+        "properties": {
+            "file": _BINARY | {"description": "The recording."},
+            "model": text | {"description": "One of ours; `whisper-1` is the default one."},
+            "response_format": text
+            | {"enum": ["json", "text", "srt", "verbose_json", "vtt"], "default": "json"},
+            "timestamp_granularities[]": {
+                "type": "array",
+                "items": {"type": "string", "enum": ["word", "segment"]},
+            },
+            "stream": {"type": "boolean", "default": False},
+            "chunking_strategy": text | {"description": "`auto`, or an object of type `server_vad`."},
+        }
+        | shared,
+        "required": ["file"],
+    }
+    return {"required": True, "content": {"multipart/form-data": {"schema": form}}}
+
+
+def envelope_answers(good: dict[str, Any], failure: type[BaseModel]) -> ResponseDict:
+    """An operation that fails in OpenAI's words."""
+    content = json_content(failure)
+    bad = {"description": "What is wrong, by `error.code`.", "content": content}
+    found: ResponseDict = {"200": good}
+    for status in (400, 404, 409, 413, 500, 503, 504, 507):
+        found[str(status)] = bad
+    return found
 
 
 def option_parameters() -> list[dict[str, Any]]:

@@ -18,6 +18,10 @@ from shared.log import get_logger
 
 PROBLEM_TYPE = "application/problem+json"
 REQUEST_ID_HEADER = "X-Request-ID"
+OPENAI_ROUTES = "/v1/audio/"
+_OPENAI_STATUSES = {"unknown_model": 404}
+
+_UNPROCESSABLE = 422
 
 _BY_STATUS: dict[int, type[ServiceError]] = {
     404: errors.NotFound,
@@ -123,8 +127,26 @@ def _http_detail(error: HTTPException, kind: type[ServiceError]) -> str:
     return error.description or kind.title
 
 
+def envelope(error: ServiceError) -> dict[str, Any]:
+    """The failure in OpenAI's words; `code` stays ours."""
+    kind = "invalid_request_error" if error.status < 500 else "server_error"
+    fields = error.fields if isinstance(error, InvalidOptions) else ()
+    param = fields[0].field if fields else None
+    return {"error": {"message": error.detail, "type": kind, "param": param, "code": error.code}}
+
+
+def _envelope(error: ServiceError, status: int) -> Response:
+    """Its clients send again what is worth it by themselves; this says which that is."""
+    status = _OPENAI_STATUSES.get(error.code, 400 if status == _UNPROCESSABLE else status)
+    answer = Response(json.dumps(envelope(error)), status, content_type="application/json")
+    answer.headers["X-Should-Retry"] = str(error.retryable and status >= 409).lower()
+    return answer
+
+
 def _problem(error: ServiceError, status: int) -> Response:
     visit().code = error.code
+    if request.path.startswith(OPENAI_ROUTES):
+        return _envelope(error, status)
     document: dict[str, Any] = {
         "type": f"/problems/{error.code}",
         "title": error.title,

@@ -17,6 +17,7 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
+from api.subtitles import Shaping
 from shared.job import Options, Status, VadOptions
 
 MOST_METADATA = 16
@@ -228,3 +229,19 @@ class TranscriptQuery(Strict):
     guard_formulas: bool = Field(
         False, description="CSV only: an apostrophe before cells a spreadsheet would run as a formula."
     )
+    max_line_chars: Annotated[int, Field(ge=8, le=500)] | None = Field(
+        None, description="Subtitles: characters in a line; longer segments become several cues."
+    )
+    max_lines: Annotated[int, Field(ge=1, le=10)] | None = Field(
+        None, description="Subtitles: lines of a cue; 2 where only max_line_chars is given."
+    )
+    max_cps: Annotated[float, Field(ge=1, le=100)] | None = Field(
+        None, description="Subtitles: characters a second; a cue stays longer where the next one allows it."
+    )
+    min_gap_s: Annotated[float, Field(ge=0, le=5)] = Field(
+        0, description="Subtitles: seconds between two cues."
+    )
+    word_cues: bool = Field(False, description="WebVTT: the time of each word inside its cue.")
+
+    def shaping(self) -> Shaping:
+        return Shaping(self.max_line_chars, self.max_lines, self.max_cps, self.min_gap_s)

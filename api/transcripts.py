@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from werkzeug.datastructures import MIMEAccept
 
 from api.answers import TranscriptOut
-from api.formats import WRITERS, to_csv
+from api.formats import TABLES, to_csv, to_srt, to_vtt
 from api.jobs import find, json_answer
 from api.openapi import JOBS, answers, content, json_content
 from api.parts import Parts, parts
@@ -65,12 +65,20 @@ def get_transcript(path: JobPath, query: TranscriptQuery) -> Response:
     transcript = read_transcript(parts(), job)
     if chosen == "json":
         answer = json_answer(transcript_out(job, transcript).model_dump_json())
-    elif chosen == "csv":
-        answer = Response(to_csv(transcript, guard_formulas=query.guard_formulas), mimetype="text/csv")
     else:
-        answer = Response(WRITERS[chosen](transcript), mimetype=_MIMETYPES[chosen])
+        answer = Response(_written(transcript, chosen, query), mimetype=_MIMETYPES[chosen])
     answer.vary.add("Accept")
     return answer
+
+
+def _written(transcript: Transcript, chosen: str, query: TranscriptQuery) -> str:
+    if chosen == "csv":
+        return to_csv(transcript, guard_formulas=query.guard_formulas)
+    if chosen == "srt":
+        return to_srt(transcript, query.shaping())
+    if chosen == "vtt":
+        return to_vtt(transcript, query.shaping(), word_cues=query.word_cues)
+    return TABLES[chosen](transcript)
 
 
 def choose_format(accept: MIMEAccept) -> str:

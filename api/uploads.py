@@ -42,6 +42,9 @@ _LOOK_AT_ROOM_EVERY = 2**26
 _RETRY_FULL_S = 30.0
 _MOST_NAME_CHARS = 255
 
+LIST = "[]"
+"""Fields named so may come several times; their values are joined by commas."""
+
 FORM = "multipart/form-data"
 URLENCODED = "application/x-www-form-urlencoded"
 
@@ -225,6 +228,9 @@ def _receive_form(
     for event in _events(decoder, body):
         if isinstance(event, (Field, File)):
             name, is_file = event.name or "", event.name in file_fields
+            if name in texts and name.endswith(LIST):
+                texts[name] += b","
+                continue
             if name in texts or (is_file and file_name is not None):
                 raise one_invalid(name, "is given twice")
             if is_file:

@@ -17,6 +17,8 @@ from shared.models import parse_models
 PREFIX = "ANANSE_"
 _HTTP_ADDRESS = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 _BROKERS = ("redis", "rediss", "unix", "amqp", "amqps")
+_OF_CLIENTS = frozenset({"ANANSE_URL", "ANANSE_API_KEY"})
+"""What `ananse transcribe` reads: no settings of the service, which may run in the same shell."""
 SECRETS_DIR = Path("/run/secrets")
 """Where Docker and Kubernetes put secrets, a file each: `ananse_redis_url` for ANANSE_REDIS_URL."""
 OBJECT_PART_BYTES = 5 * 2**20
@@ -304,7 +306,7 @@ def load(secrets_dir: Path = SECRETS_DIR) -> Settings:
     """
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     secrets = _secrets(secrets_dir)
-    names = [name for name in sorted(os.environ) if name.startswith(PREFIX)]
+    names = [name for name in sorted(os.environ) if name.startswith(PREFIX) and name not in _OF_CLIENTS]
     wrong = [f"{name} is not a setting" for name in names if name not in known]
     wrong += [f"{path} is not a setting" for path in secrets if path.name.upper() not in known]
     faults = [f"{path} {fault}" for path in secrets if (fault := _fault(path))]

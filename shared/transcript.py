@@ -1,10 +1,16 @@
 """What was said: words, segments and the transcript they make. All times are seconds in the file."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Self
 
 from pydantic import TypeAdapter
+
+SPACELESS = re.compile(
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]"
+)
+"""Thai, Lao, Burmese, Khmer, Japanese, Chinese and their punctuation: no space stands between words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,7 @@ class Transcript:
             for number, segment in enumerate(segment for result in ordered for segment in result.segments)
         )
         return cls(
-            text=" ".join(segment.text.strip() for segment in segments if segment.text.strip()),
+            text=joined(segment.text for segment in segments),
             language=main_language(ordered),
             duration_s=duration_s,
             segments=segments,
@@ -101,6 +107,15 @@ class Transcript:
     @classmethod
     def from_json(cls, text: str | bytes) -> "Transcript":
         return _transcript.validate_json(text)
+
+
+def joined(texts: Iterable[str]) -> str:
+    """One text of several: a space between two, but for scripts that have none."""
+    whole = ""
+    for text in filter(None, map(str.strip, texts)):
+        is_spaceless = whole and SPACELESS.match(whole[-1]) and SPACELESS.match(text[0])
+        whole += text if is_spaceless or not whole else f" {text}"
+    return whole
 
 
 def main_language(results: Iterable[WindowResult]) -> Language | None:

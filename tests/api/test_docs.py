@@ -39,11 +39,13 @@ def test_every_route_is_in_it(app: Flask, spec: dict[str, Any]) -> None:
 
 def test_every_operation_tells_its_problems(spec: dict[str, Any]) -> None:
     for path, methods in spec["paths"].items():
+        # OpenAI's own routes fail in its words.
+        kind = "application/json" if path.startswith("/v1/audio/") else "application/problem+json"
         for operation in methods.values():
             assert operation["summary"], path
             for status, answer in operation["responses"].items():
                 if int(status) >= 400:
-                    assert list(answer["content"]) == ["application/problem+json"], (path, status)
+                    assert list(answer["content"]) == [kind], (path, status)
 
 
 def test_submit_takes_form_body_and_address(spec: dict[str, Any]) -> None:

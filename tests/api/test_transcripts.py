@@ -112,6 +112,27 @@ def test_what_cannot_be_given_is_406(client: FlaskClient, link: str, accept: str
     assert (answer.status_code, answer.json["code"]) == (406, "not_acceptable")
 
 
+def test_subtitles_are_shaped_as_asked(client: FlaskClient, submit: Submit, worker: WorkerHand) -> None:
+    job = submit()
+    worker.complete(job["id"], window(0, 0.0, 4.0, "Good morning to you all. All stories are mine."))
+
+    def cues(query: str) -> list[str]:
+        return client.get(f"{job['links']['transcript']}?format={query}").text.split("\n\n")
+
+    assert len(cues("srt")) == 1
+    assert cues("srt&max_line_chars=16&max_lines=2") == [
+        "1\n00:00:00,000 --> 00:00:02,087\nGood morning\nto you all.",
+        "2\n00:00:02,174 --> 00:00:04,000\nAll stories\nare mine.\n",
+    ]
+    assert cues("srt&max_line_chars=42&max_lines=1&min_gap_s=0.5")[0].splitlines()[1].endswith("00:00:01,674")
+    assert "<00:00:00.435>morning" in cues("vtt&word_cues=true")[1]
+
+
+@pytest.mark.parametrize("query", ["max_line_chars=0", "max_lines=99", "max_cps=x", "min_gap_s=-1"])
+def test_shapes_that_cannot_be_are_refused(client: FlaskClient, link: str, query: str) -> None:
+    assert client.get(f"{link}?format=srt&{query}").status_code == 422
+
+
 def test_unknown_format_is_refused(client: FlaskClient, link: str) -> None:
     assert client.get(f"{link}?format=docx").status_code == 422
 

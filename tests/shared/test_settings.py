@@ -91,6 +91,13 @@ def test_all_mistakes_are_told_in_one_sentence(give: pytest.MonkeyPatch) -> None
     assert sentence.endswith("See docs/configuration.md.")
 
 
+def test_what_the_client_reads_is_no_setting_and_no_mistake(give: pytest.MonkeyPatch) -> None:
+    give.setenv("ANANSE_URL", "http://127.0.0.1:8000")
+    give.setenv("ANANSE_API_KEY", "key")
+
+    assert load() == Settings()
+
+
 def test_an_unknown_setting_alone_is_refused(give: pytest.MonkeyPatch) -> None:
     give.setenv("ANANSE_LEASES", "30")
 
