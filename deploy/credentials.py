@@ -32,7 +32,7 @@ class Place:
 REDIS_PLACES = {
     **{
         role: Place(role, "ananse_redis_url", _REDIS_URL.format(role=role))
-        for role in ("api", "worker", "flower")
+        for role in ("api", "worker", "flower", "keys")
     },
     "monitor": Place("redis", "monitor_password"),
     "operator": Place("redis", "operator_password"),

@@ -1,7 +1,9 @@
 -- ARGV: id, tenant, queue of the first step, fields (JSON), audio ms (as far as known), idempotency key or '',
---       request hash, its TTL ms, most audio ms the service may owe (0: it was accepted before, take it)
+--       request hash, its TTL ms, most audio ms the service may owe (0: it was accepted before, take it), bytes of the
+--       recording, id of the API key or '', most jobs, audio ms and bytes of that key (0: no bound)
 -- Record, index, first step and idempotency entry come to be together or not at all.
 local id, tenant, queue, fields, audio_ms, idempotency, request_hash, ttl, most_ms = unpack(ARGV)
+local bytes, key_id = ARGV[10], ARGV[11]
 
 -- A part of the memory is for finishing what was accepted: a store that is full to the brim could end nothing.
 local function is_full()
@@ -14,6 +16,18 @@ local function owed()
   local sum = 0
   for _, amount in ipairs(redis.call('HVALS', prefix .. 'backlog')) do sum = sum + tonumber(amount) end
   return sum
+end
+
+-- What the key has too much of, if it takes this one more.
+local function beyond()
+  local held = redis.call('HMGET', key('usage', key_id), 'open', 'stored')
+  local open = redis.call('HLEN', key('open', key_id))
+  for index, bound in ipairs({
+    {'jobs', open, 1}, {'audio', held[1], audio_ms}, {'stored', held[2], bytes},
+  }) do
+    local most = tonumber(ARGV[11 + index])
+    if most > 0 and tonumber(bound[2] or 0) + tonumber(bound[3]) > most then return bound[1] end
+  end
 end
 
 -- The client may send a script again when only its answer was lost; the job may be well on its way by then.
@@ -30,6 +44,8 @@ end
 if tonumber(most_ms) > 0 then
   if owed() >= tonumber(most_ms) then return {'backlog', id} end
   if is_full() then return {'full', id} end
+  local too_much = key_id ~= '' and beyond()
+  if too_much then return {too_much, id} end
 end
 set_fields(id, fields)
 -- One that is made again came when it came.
@@ -45,6 +61,11 @@ end
 local deadline_ms = redis.call('HGET', key('job', id), 'deadline_ms')
 if deadline_ms then redis.call('ZADD', prefix .. 'deadlines', created + tonumber(deadline_ms), id) end
 redis.call('HINCRBY', prefix .. 'fresh', redis.call('HGET', key('job', id), 'model_name') or '', audio_ms)
+if key_id ~= '' then
+  redis.call('HSET', key('job', id), 'key_id', key_id)
+  redis.call('SADD', prefix .. 'holders', key_id)
+  count_recording(id, tonumber(bytes))
+end
 owe(id, tonumber(audio_ms))
 offer(id, 'prepare', queue, '{}', audio_ms)
 emit(id, 'state', '{"status":"queued"}')

@@ -23,7 +23,7 @@ def read_all(folder: Path) -> dict[str, str]:
 def test_every_part_finds_its_settings(tmp_path: Path) -> None:
     make(tmp_path)
 
-    for role in ("api", "worker", "flower"):
+    for role in ("api", "worker", "flower", "keys"):
         url = urlsplit(load(tmp_path / role).redis_url)
         assert (url.username, url.hostname, url.port, url.path) == (role, "redis", 6379, "/0")
     assert load(tmp_path / "flower").flower_password
@@ -36,7 +36,7 @@ def test_redis_knows_the_passwords_by_their_hashes(tmp_path: Path) -> None:
 
     users = {line.split()[1]: line for line in made["redis/users.acl"].splitlines()}
     assert users["default"] == "user default off"
-    for role in ("api", "worker", "flower"):
+    for role in ("api", "worker", "flower", "keys"):
         password = urlsplit(made[f"{role}/ananse_redis_url"]).password
         assert password
         assert len(password) == 32
@@ -68,7 +68,7 @@ def test_the_object_store_s_users_have_its_key(tmp_path: Path) -> None:
 
 
 def test_what_is_there_stays(tmp_path: Path) -> None:
-    assert make(tmp_path) == 8
+    assert make(tmp_path) == 9
     before = read_all(tmp_path)
     (tmp_path / "grafana" / "admin_password").unlink()
     (tmp_path / "redis" / "users.acl").unlink()
@@ -84,7 +84,7 @@ def test_all_are_made_anew_when_asked_to(tmp_path: Path) -> None:
     make(tmp_path)
     before = read_all(tmp_path)
 
-    assert make(tmp_path, renew=True) == 8
+    assert make(tmp_path, renew=True) == 9
 
     after = read_all(tmp_path)
     assert after.keys() == before.keys()
@@ -115,5 +115,5 @@ def test_the_command_shows_none(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "deploy.credentials", str(tmp_path)]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
 
-    assert done.stdout == "8 passwords made\n"
+    assert done.stdout == "9 passwords made\n"
     assert done.stderr == ""
