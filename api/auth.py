@@ -17,7 +17,6 @@ from shared.api_keys import NO_LIMITS, Limits, Presented, Scope, Verdict, read
 from shared.errors import (
     Forbidden,
     LimitReached,
-    Rebuilding,
     TooManyJobs,
     TooMuchAudio,
     TooMuchStored,
@@ -29,7 +28,7 @@ from shared.settings import Settings
 DEFAULT_TENANT = "default"
 
 _CALLER = "ananse.caller"
-_AGAIN_S = 5.0
+_LOOK_S = 5.0
 _PROXIED = ("Forwarded", "Via", "X-Forwarded-For", "X-Real-Ip")
 _NO = {
     Verdict.UNKNOWN: "The API key is not known here.",
@@ -68,22 +67,18 @@ class Gate:
         self._looked_at = -math.inf
 
     def admit(self, request: Request) -> Caller:
-        """Raises Unauthorized, Rebuilding."""
+        """Raises Unauthorized."""
         presented = _presented(request)
         admission = self._ring.admit(presented, self._settings.key_requests_per_min)
-        self._were_keys = self._were_keys or admission.are_there_keys
-        if admission.verdict is Verdict.UNKNOWN and not admission.are_there_keys:
-            if self._were_keys_made():
-                raise Rebuilding(retry_after_s=_AGAIN_S)
-            if self._settings.is_private:
-                return ANYBODY
+        if self._is_from_friends(request) and not self._were_keys_made(admission):
+            return ANYBODY
         if presented is None:
             raise Unauthorized(_how(request))
         return self._owner(admission)
 
     def lets_watch(self, request: Request) -> bool:
         """Whether a machine of ours asks for figures, and not somebody behind a proxy of ours."""
-        if any(name in request.headers for name in _PROXIED):
+        if _is_proxied(request):
             return False
         try:
             address = ip_address(request.remote_addr or "")
@@ -93,16 +88,21 @@ class Gate:
             address = address.ipv4_mapped
         return any(address in network for network in self._settings.metrics_allow)
 
+    def _is_from_friends(self, request: Request) -> bool:
+        """A proxy on this machine brings the whole world to loopback."""
+        return self._settings.trusted_network or (self._settings.is_private and not _is_proxied(request))
+
     def _owner(self, admission: Admission) -> Caller:
         key = admission.key
         if key is None or admission.verdict is not Verdict.VALID:
             raise Unauthorized(_NO[admission.verdict])
         return Caller(key.tenant, key.id, key.scopes, key.limits_of(self._settings), admission.count)
 
-    def _were_keys_made(self) -> bool:
-        """As the copies tell, looked at now and then: nobody makes keys in a Redis that has none every
-        second."""
-        if not self._were_keys and time.monotonic() - self._looked_at >= _AGAIN_S:
+    def _were_keys_made(self, admission: Admission) -> bool:
+        """As the copies tell where Redis cannot, looked at now and then: nobody makes keys every second."""
+        if self._were_keys or admission.are_there_keys is not None:
+            self._were_keys = self._were_keys or bool(admission.are_there_keys)
+        elif time.monotonic() - self._looked_at >= _LOOK_S:
             self._were_keys = self._ring.are_there_copies()
             self._looked_at = time.monotonic()
         return self._were_keys
@@ -178,6 +178,10 @@ def _limits_told(one: Caller, code: str) -> tuple[list[str], list[str]]:
         policies.append(f'"{reached[0]}";q={reached[1]}')
         states.append(f'"{reached[0]}";r=0')
     return policies, states
+
+
+def _is_proxied(request: Request) -> bool:
+    return any(name in request.headers for name in _PROXIED)
 
 
 def _presented(request: Request) -> Presented | None:

@@ -4,7 +4,7 @@ import argparse
 import re
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -95,7 +95,8 @@ def run(arguments: argparse.Namespace) -> int:
         store = RedisStore(client)
         desk = KeyDesk(KeyRing(store, open_blobs(settings)), Usage(store), settings, is_up)
         try:
-            arguments.act(arguments, desk)
+            with desk.ring.alone() if is_up else nullcontext():
+                arguments.act(arguments, desk)
         except ServiceError as error:
             raise StartError(error.detail) from error
     return 0

@@ -3,11 +3,12 @@ when Redis comes back empty or old. Only digests, in both."""
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from shared.api_keys import ApiKey, Presented, Verdict
 from shared.blob_store import BlobMissing, BlobStore
-from shared.errors import NotFound
+from shared.errors import NotFound, StoreUnavailable
 from shared.log import get_logger
 from shared.redis_store import RedisStore
 from shared.settings import Settings, SettingsError
@@ -15,6 +16,9 @@ from shared.settings import Settings, SettingsError
 _FOLDER = "keys"
 _STALE_MS = 60_000
 """The instant of a key's last use is written so seldom."""
+
+_NOT_COUNTED = -2
+_ALONE_S = 30
 
 _log = get_logger()
 
@@ -36,11 +40,11 @@ class Count:
 class Admission:
     """`key` is there when the verdict is not `unknown`; `count` when its requests have a bound.
 
-    `are_there_keys` is what Redis knows.
+    `are_there_keys` is what Redis knows, None where it knows of none and was not compared with the copies.
     """
 
     verdict: Verdict
-    are_there_keys: bool
+    are_there_keys: bool | None
     key: ApiKey | None = None
     count: Count | None = None
 
@@ -55,20 +59,25 @@ class KeyRing:
 
     def admit(self, presented: Presented | None, requests_per_min: int) -> Admission:
         """Looks a key up and counts the request, in one act; the requests of a key have this bound unless it
-        has its own. None looks only whether there are keys."""
+        has its own. None looks only whether there are keys.
+
+        Of a Redis that was started anew, the copy is asked: it may have come back empty, or from a day on
+        which a key was not revoked yet.
+        """
         key_id, digest = (presented.id, presented.digest) if presented else ("", "")
-        some, now_ms, left, wait_ms, whole_ms, flat = self._store.run(
+        some, is_whole, now_ms, left, wait_ms, whole_ms, flat = self._store.run(
             "admit", key_id, digest, requests_per_min, _STALE_MS
         )
-        if presented is None or not flat:
-            return Admission(Verdict.UNKNOWN, bool(some))
-        key = ApiKey.from_fields(dict(zip(flat[::2], flat[1::2], strict=True)))
-        verdict = key.verdict(digest, now_ms)
+        are_there_keys = bool(some) if some or is_whole else None
+        if presented is None:
+            return Admission(Verdict.UNKNOWN, are_there_keys)
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        key = _read(fields) if is_whole else self._copied(key_id)
+        verdict = key.verdict(digest, now_ms) if key else Verdict.UNKNOWN
         if verdict is Verdict.UNKNOWN:
-            return Admission(verdict, bool(some))
-        is_counted = left > -2
-        count = Count(left, wait_ms / 1000, whole_ms / 1000) if is_counted else None
-        return Admission(verdict, bool(some), key, count)
+            return Admission(verdict, are_there_keys)
+        count = Count(left, wait_ms / 1000, whole_ms / 1000) if left > _NOT_COUNTED else None
+        return Admission(verdict, are_there_keys, key, count)
 
     def keep(self, key: ApiKey) -> None:
         """Makes or changes a key. The copy goes first: one that is valid can always be had again, and a
@@ -79,6 +88,18 @@ class KeyRing:
     def keep_copy(self, key: ApiKey) -> None:
         """Where Redis is not up: it learns of the key when it is."""
         self._blobs.write(_copy(key.id), json.dumps(key.to_fields()).encode())
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else changes keys inside: what was read is what is changed. Raises StoreUnavailable."""
+        with self._store.guarded():
+            if not self._store.client.set(f"{self._prefix}changing", "1", nx=True, ex=_ALONE_S):
+                raise StoreUnavailable("Somebody else is changing keys; try again.", retry_after_s=_ALONE_S)
+        try:
+            yield
+        finally:
+            with self._store.guarded():
+                self._store.client.delete(f"{self._prefix}changing")
 
     def all(self) -> tuple[ApiKey, ...]:
         """As the copies tell, the oldest first."""
@@ -115,7 +136,7 @@ class KeyRing:
                 return 0
         keys = self.all()
         for key in keys:
-            self._write(key)
+            self._write_as_copied(key)
         with self._store.guarded():
             self._store.client.set(f"{self._prefix}whole", run_id)
         if keys:
@@ -124,12 +145,25 @@ class KeyRing:
 
     def _copies(self) -> Iterator[ApiKey]:
         for key_id in self._blobs.folders(_FOLDER):
-            try:
-                yield ApiKey.from_fields(json.loads(self._blobs.read(_copy(key_id))))
-            except BlobMissing:
-                continue
-            except (KeyError, TypeError, ValueError):
-                _log.error("key_unreadable", key_id=key_id)
+            key = self._copied(key_id)
+            if key is not None:
+                yield key
+
+    def _copied(self, key_id: str) -> ApiKey | None:
+        try:
+            return ApiKey.from_fields(json.loads(self._blobs.read(_copy(key_id))))
+        except BlobMissing:
+            return None
+        except (KeyError, TypeError, ValueError):
+            _log.error("key_unreadable", key_id=key_id)
+            return None
+
+    def _write_as_copied(self, key: ApiKey) -> None:
+        """Whoever changes the key meanwhile writes the copy first, so it is looked at once more."""
+        self._write(key)
+        while (now := self._copied(key.id)) is not None and now != key:
+            key = now
+            self._write(key)
 
     def _write(self, key: ApiKey) -> None:
         with self._store.guarded():
@@ -137,6 +171,10 @@ class KeyRing:
             pipe.hset(f"{self._prefix}key:{key.id}", mapping=key.to_fields())
             pipe.sadd(f"{self._prefix}all", key.id)
             pipe.execute()
+
+
+def _read(fields: dict[str, str]) -> ApiKey | None:
+    return ApiKey.from_fields(fields) if fields else None
 
 
 def were_keys_made(blobs: BlobStore) -> bool:

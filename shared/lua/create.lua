@@ -2,8 +2,8 @@
 --       request hash, its TTL ms, most audio ms the service may owe (0: it was accepted before, take it), bytes of the
 --       recording, id of the API key or '', most jobs, audio ms and bytes of that key (0: no bound)
 -- Record, index, first step and idempotency entry come to be together or not at all.
-local id, tenant, queue, fields, audio_ms, idempotency, request_hash, ttl, most_ms = unpack(ARGV)
-local bytes, key_id = ARGV[10], ARGV[11]
+local id, tenant, queue, fields, audio_ms, idempotency, request_hash, ttl, most_ms,
+  bytes, key_id, most_jobs, most_audio_ms, most_bytes = unpack(ARGV)
 
 -- A part of the memory is for finishing what was accepted: a store that is full to the brim could end nothing.
 local function is_full()
@@ -21,13 +21,12 @@ end
 -- What the key has too much of, if it takes this one more.
 local function beyond()
   local held = redis.call('HMGET', key('usage', key_id), 'open', 'stored')
-  local open = redis.call('HLEN', key('open', key_id))
-  for index, bound in ipairs({
-    {'jobs', open, 1}, {'audio', held[1], audio_ms}, {'stored', held[2], bytes},
-  }) do
-    local most = tonumber(ARGV[11 + index])
-    if most > 0 and tonumber(bound[2] or 0) + tonumber(bound[3]) > most then return bound[1] end
+  local function is_too_much(has, more, most)
+    return tonumber(most) > 0 and tonumber(has or 0) + tonumber(more) > tonumber(most)
   end
+  if is_too_much(redis.call('HLEN', key('open', key_id)), 1, most_jobs) then return 'jobs' end
+  if is_too_much(held[1], audio_ms, most_audio_ms) then return 'audio' end
+  if is_too_much(held[2], bytes, most_bytes) then return 'stored' end
 end
 
 -- The client may send a script again when only its answer was lost; the job may be well on its way by then.

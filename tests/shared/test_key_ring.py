@@ -2,18 +2,16 @@
 
 import json
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
-from shared.api_keys import Verdict, digest_of, read
+from shared.api_keys import ApiKey, Verdict, digest_of, read
 from shared.blob_store import BlobStore
-from shared.errors import NotFound
-from shared.key_ring import KeyRing
+from shared.errors import NotFound, StoreUnavailable
+from shared.key_ring import Admission, KeyRing
 from shared.redis_store import RedisStore, connect
 from tests.support.keys import make_key
-from tests.support.redis_server import durable_redis
 
 pytestmark = pytest.mark.redis
 
@@ -48,8 +46,10 @@ def test_a_wrong_secret_finds_nothing_and_uses_nothing_up(ring: KeyRing) -> None
 
 
 def test_an_empty_ring_says_so(ring: KeyRing) -> None:
-    assert not ring.admit(None, 0).are_there_keys
+    assert ring.admit(None, 0).are_there_keys is None
     assert not ring.are_there_copies()
+    ring.restore()
+    assert ring.admit(None, 0).are_there_keys is False
     make_key(ring)
     assert ring.admit(None, 0).are_there_keys
     assert ring.are_there_copies()
@@ -140,44 +140,70 @@ def test_no_secret_is_kept_anywhere(ring: KeyRing, store: RedisStore, blobs: Blo
     assert not [one for one in kept if secret in one]
 
 
-@pytest.fixture
-def lasting(blobs: BlobStore) -> Iterator[tuple[KeyRing, RedisStore]]:
-    with durable_redis() as server, connect(server.url) as client:
-        store = RedisStore(client)
-        yield KeyRing(store, blobs), store
-
-
-def test_an_emptied_redis_has_its_keys_again(lasting: tuple[KeyRing, RedisStore]) -> None:
-    ring, store = lasting
+def test_an_emptied_redis_has_its_keys_again(ring: KeyRing, store: RedisStore) -> None:
     key, text = make_key(ring)
+    ring.restore()
     store.client.flushall()
-    assert ring.admit(read(text), 0).verdict is Verdict.UNKNOWN
+    # By its copy, uncounted, until somebody has looked.
+    assert ring.admit(read(text), 5) == Admission(Verdict.VALID, None, key, None)
 
     assert ring.restore() == 1
 
-    assert ring.admit(read(text), 0).key == key
+    admission = ring.admit(read(text), 5)
+    assert (admission.key, admission.are_there_keys) == (key, True)
+    assert admission.count
     assert ring.restore() == 0
 
 
-def test_an_old_redis_does_not_know_a_revoked_key_as_valid(lasting: tuple[KeyRing, RedisStore]) -> None:
-    """A copy of yesterday is put in place, in which the key was not revoked yet."""
-    ring, store = lasting
+def test_a_redis_that_was_looked_at_needs_no_copy(ring: KeyRing, blobs: BlobStore) -> None:
+    """No request asks a bucket."""
     key, text = make_key(ring)
-    yesterday = key.to_fields()
-    ring.keep(replace(key, revoked_ms=ring.now_ms()))
-    assert ring.admit(read(text), 0).verdict is Verdict.REVOKED
-    store.client.flushall()
-    store.client.hset(f"ananse-keys:key:{key.id}", mapping=yesterday)
-    store.client.sadd("ananse-keys:all", key.id)
-    assert ring.admit(read(text), 0).verdict is Verdict.VALID
-
     ring.restore()
+    blobs.remove_folder("keys")
 
+    assert ring.admit(read(text), 0).key == key
+
+
+def test_an_old_redis_does_not_take_a_revoked_key_for_valid(ring: KeyRing, store: RedisStore) -> None:
+    """A copy of yesterday is put in place, in which the key was not revoked yet."""
+    key, text = make_key(ring)
+    ring.keep(replace(key, revoked_ms=ring.now_ms()))
+    store.client.flushall()
+    store.client.hset(f"ananse-keys:key:{key.id}", mapping=key.to_fields())
+    store.client.sadd("ananse-keys:all", key.id)
+    store.client.set("ananse-keys:whole", "yesterday")
     assert ring.admit(read(text), 0).verdict is Verdict.REVOKED
 
+    assert ring.restore() == 1
 
-def test_a_copy_of_another_version_is_left(lasting: tuple[KeyRing, RedisStore], blobs: BlobStore) -> None:
-    ring, store = lasting
+    assert ring.admit(read(text), 0).verdict is Verdict.REVOKED
+    assert store.client.hget(f"ananse-keys:key:{key.id}", "revoked_ms") != "0"
+
+
+def test_who_revokes_while_redis_is_restored_wins(ring: KeyRing, store: RedisStore, blobs: BlobStore) -> None:
+    """The copy was read, then the key is revoked, then what was read is written."""
+    key, text = make_key(ring)
+    revoked = replace(key, revoked_ms=1)
+
+    class Late(KeyRing):
+        def all(self) -> tuple[ApiKey, ...]:
+            found = super().all()
+            ring.keep(revoked)
+            return found
+
+    Late(store, blobs).restore()
+
+    assert ring.admit(read(text), 0).key == revoked
+
+
+def test_one_at_a_time_changes_keys(ring: KeyRing) -> None:
+    with ring.alone(), pytest.raises(StoreUnavailable, match="Somebody else"), ring.alone():
+        pass
+    with ring.alone():
+        pass
+
+
+def test_a_copy_of_another_version_is_left(ring: KeyRing, store: RedisStore, blobs: BlobStore) -> None:
     _, text = make_key(ring)
     blobs.write("keys/zzz/key.json", b'{"version": 9}')
     store.client.flushall()
