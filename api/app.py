@@ -7,6 +7,7 @@ from flask import Flask
 from flask_openapi.openapi import OpenAPI
 
 from api import (
+    auth,
     docs,
     events,
     health,
@@ -33,6 +34,7 @@ from shared.endings import Endings
 from shared.errors import DependencyError
 from shared.fleet import Fleet
 from shared.job_store import JobStore
+from shared.key_ring import KeyRing
 from shared.ledger import Ledger
 from shared.models import parse_models
 from shared.outcomes import Outcomes
@@ -40,6 +42,7 @@ from shared.rebuild import Rebuild
 from shared.redis_store import RedisStore, connect
 from shared.settings import Settings, load
 from shared.task_queue import CeleryQueue, Dispatcher, TaskQueue, make_celery, messages_of
+from shared.usage import Usage
 
 # Threads that clients who wait may never take, as a share of all.
 _FREE_SHARE = 4
@@ -68,6 +71,7 @@ def create_app(settings: Settings | None = None, tasks: TaskQueue | None = None)
     parts.metrics.install(app)
     problems.install(app)
     requests.install(app, parts.tracer)
+    auth.install(app, auth.Gate(settings, KeyRing(parts.store, parts.blobs)))
     for module in (jobs, transcripts, recordings, events, models, openai_audio, seed, health):
         app.register_api(module.blueprint)
     app.register_blueprint(docs.blueprint)
@@ -87,7 +91,9 @@ def _wire(settings: Settings, tasks: TaskQueue | None) -> Parts:
         jobs=jobs,
         endings=Endings(ledger, Outcomes(store, blobs), settings),
         rebuild=Rebuild(store, jobs, blobs, settings.idempotency_s),
+        store=store,
         fleet=fleet,
+        usage=Usage(store),
         speeds=Speeds(fleet),
         blobs=blobs,
         dispatcher=Dispatcher(ledger, fleet, tasks or CeleryQueue(celery), settings.hint_s),

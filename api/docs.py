@@ -9,10 +9,11 @@ from typing import Any, cast
 from flask import Blueprint, Response, current_app, jsonify, send_from_directory
 from flask_openapi.openapi import OpenAPI
 
+from api.access import Scopes, needed
 from api.answers import ErrorCodeOut, TranscriptOut
 from api.jobs import json_answer
 from api.openai_shapes import OpenAiError, TextOut, VerboseOut
-from api.openapi import components
+from api.openapi import SECURITY_SCHEMES, components, guarded
 from api.parts import parts
 from api.problems import all_errors
 from shared.errors import NotFound, ServiceError
@@ -106,10 +107,20 @@ def first_page() -> Response:
 
 
 def document(app: OpenAPI) -> Mapping[str, Any]:
-    """The OpenAPI document, made from the typed shapes."""
+    """The OpenAPI document, made from the typed shapes and the table of scopes."""
     spec: dict[str, Any] = app.api_doc
     schemas = spec["components"]["schemas"] | components(TranscriptOut, TextOut, VerboseOut, OpenAiError)
-    return spec | {"components": spec["components"] | {"schemas": schemas}}
+    parts = spec["components"] | {"schemas": schemas, "securitySchemes": SECURITY_SCHEMES}
+    paths = {
+        path: {method: guarded(operation, _scopes(method, path)) for method, operation in methods.items()}
+        for path, methods in spec["paths"].items()
+    }
+    return spec | {"components": parts, "paths": paths}
+
+
+def _scopes(method: str, path: str) -> Scopes:
+    """The document writes `{job_id}` where routes have `<job_id>`."""
+    return needed(method.upper(), path.replace("{", "<").replace("}", ">"))
 
 
 def _page(html: str, policy: str) -> Response:

@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -15,6 +16,8 @@ from api.gunicorn_worker import Worker
 from api.parts import EXTENSION
 from shared import log, tracing
 from shared.blobs import open_blobs
+from shared.errors import DependencyError
+from shared.key_ring import require_keys
 from shared.settings import Settings, SettingsError, load
 
 _EXIT_CONFIGURATION = 78
@@ -27,7 +30,10 @@ def _load() -> Settings:
         settings = load()
         tracing.require(settings)
         # To see that there is such a store; every process opens its own.
-        open_blobs(settings)
+        blobs = open_blobs(settings)
+        with suppress(DependencyError):
+            # Nobody can tell now whether there are keys; whoever sends none is refused.
+            require_keys(settings, blobs)
         return settings
     except SettingsError as error:
         sys.stderr.write(f"ananse: {error}\n")

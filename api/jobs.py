@@ -9,7 +9,7 @@ from flask import Response, request
 from flask_openapi.blueprint import APIBlueprint
 
 from api.answers import DeliveriesOut, DeliveryOut, JobOut, JobsOut
-from api.auth import identify
+from api.auth import caller, identify
 from api.durations import guess_duration_s
 from api.estimates import Estimate, estimate
 from api.openapi import JOBS, answers, option_parameters, submit_body
@@ -138,7 +138,7 @@ def retry_job(path: JobPath, query: NoQuery) -> Response:
     job = find(path.job_id)
     if job.status is Status.EXPIRED:
         raise Expired()
-    return accepted(parts(), resubmit(parts(), job, request_id(), visit().span.traceparent))
+    return accepted(parts(), resubmit(parts(), caller(), job, request_id(), visit().span.traceparent))
 
 
 @blueprint.delete("/<job_id>", summary="Delete a job", responses=answers(204, None, NotFound))
@@ -194,7 +194,7 @@ def take_in(*file_fields: str, reads: Reads = dict) -> tuple[Job, bool]:
         # The recording is the body: all else is known, so what is wrong is refused before it is read.
         name = query.pop("name", "")
         read_options(parts(), reads(merged(query, {})))
-    refuse_when_full(parts(), key)
+    refuse_when_full(parts(), caller(), key, request.content_length or 0)
     limits = UploadLimits(parts().settings.max_upload_bytes, parts().settings.upload_idle_s)
     job_id = new_id()
     place = Place(parts().blobs, job_files.media(job_id))
@@ -216,8 +216,9 @@ def take_in(*file_fields: str, reads: Reads = dict) -> tuple[Job, bool]:
             request_hash=request_hash(media, options),
             audio_s=guess_duration_s(upload.head, upload.size_bytes),
             traceparent=visit().span.traceparent,
+            key_id=caller().key_id,
         )
-        job, is_new = submit(parts(), new, upload.draft)
+        job, is_new = submit(parts(), caller(), new, upload.draft)
         about(job)
         return job, is_new
 

@@ -7,8 +7,17 @@ from flask_openapi.models.tag import Tag
 from flask_openapi.types import ResponseDict
 from pydantic import BaseModel
 
+from api.access import Scopes
 from api.schemas import OptionsIn, UrlJobIn
-from shared.errors import InvalidOption, RequestError, ServiceError, StoreUnavailable
+from shared.errors import (
+    Forbidden,
+    InvalidOption,
+    LimitReached,
+    RequestError,
+    ServiceError,
+    StoreUnavailable,
+    Unauthorized,
+)
 
 INFO = Info(
     title="Ananse",
@@ -19,6 +28,17 @@ JOBS = Tag(name="jobs", description="Recordings and what becomes of them.")
 SERVICE = Tag(name="service", description="Models, probes and these pages.")
 OPENAI = Tag(name="openai", description="OpenAI's audio contract, over the same queue.")
 SEED = Tag(name="seed", description="The two routes of the server this one grew from.")
+
+SECURITY_SCHEMES = {
+    "api_key": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "ananse_<id>_<secret>",
+        "description": "An API key; each operation names the scopes it takes, `admin` stands for all. It is "
+        "asked for once a first key was made, and wherever others than trusted machines reach the service.",
+    }
+}
+"""Where every operation says what it takes: see `guarded`."""
 
 _REF = "#/components/schemas/{model}"
 _BINARY = {"type": "string", "contentMediaType": "application/octet-stream"}
@@ -37,6 +57,16 @@ def answers(
     for problem_status, problems in sorted(by_status.items()):
         found[str(problem_status)] = _problem_answer(problems)
     return found
+
+
+def guarded(operation: dict[str, Any], scopes: Scopes) -> dict[str, Any]:
+    """The operation with the scopes it takes, and what those are told who have none."""
+    if not scopes:
+        return operation | {"security": []}
+    refused = ([Unauthorized], [Forbidden], [LimitReached, *LimitReached.__subclasses__()])
+    refusals = {str(kinds[0].status): _problem_answer(kinds) for kinds in refused}
+    responses = dict(sorted((refusals | operation["responses"]).items()))
+    return operation | {"security": [{"api_key": sorted(scopes)}], "responses": responses}
 
 
 def json_content(shape: type[BaseModel]) -> dict[str, Any]:

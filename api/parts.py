@@ -16,9 +16,11 @@ from shared.fleet import Fleet
 from shared.job_store import JobStore
 from shared.models import ModelSource
 from shared.rebuild import Rebuild
+from shared.redis_store import RedisStore
 from shared.settings import Settings
 from shared.task_queue import Dispatcher
 from shared.tracing import OFF, Tracer
+from shared.usage import Usage
 
 if TYPE_CHECKING:
     # gunicorn's first process knows this module and must not load prometheus_client yet: see
@@ -38,7 +40,9 @@ class Parts:
     jobs: JobStore
     endings: Endings
     rebuild: Rebuild
+    store: RedisStore
     fleet: Fleet
+    usage: Usage
     speeds: Speeds
     blobs: BlobStore
     dispatcher: Dispatcher

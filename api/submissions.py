@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import replace
 
+from api.auth import Caller
 from api.durations import guess_duration_s
 from api.estimates import retry_after_s
 from api.parts import Parts
@@ -21,15 +22,20 @@ from shared.errors import (
     NotReady,
     Rebuilding,
     StoreUnavailable,
+    TooManyJobs,
+    TooMuchAudio,
+    TooMuchStored,
 )
 from shared.job import Job, Options, Status
-from shared.job_store import MOST_OWED_S, NewJob
+from shared.job_store import LIMIT_RETRY_S, MOST_OWED_S, NewJob
 from shared.ledger import prepare_queue_of
 from shared.log import bound, get_logger
 from shared.media import Media
 
 _ID_BYTES = 16
 _AGAIN_S = 5.0
+_FORM_BYTES = 2**16
+"""So much more than the recording itself a form may be."""
 
 _log = get_logger()
 
@@ -44,18 +50,18 @@ def request_hash(media: Media, options: Options) -> str:
     return hashlib.sha256(f"{media.sha256}\n{options.to_json()}".encode()).hexdigest()
 
 
-def submit(parts: Parts, new: NewJob, recording: Draft) -> tuple[Job, bool]:
+def submit(parts: Parts, caller: Caller, new: NewJob, recording: Draft) -> tuple[Job, bool]:
     """Makes the job of an uploaded recording; the job, and whether it is new.
 
-    Raises IdempotencyMismatch.
+    Raises IdempotencyMismatch, LimitReached.
     """
-    return _enter(parts, new, recording.keep)
+    return _enter(parts, caller, new, recording.keep)
 
 
-def resubmit(parts: Parts, job: Job, request_id: str, traceparent: str = "") -> Job:
+def resubmit(parts: Parts, caller: Caller, job: Job, request_id: str, traceparent: str = "") -> Job:
     """A new job for the recording of one that failed or was canceled.
 
-    Raises NotReady, JobEnded, Expired.
+    Raises NotReady, JobEnded, Expired, LimitReached.
     """
     if not job.status.is_terminal:
         raise NotReady()
@@ -72,30 +78,50 @@ def resubmit(parts: Parts, job: Job, request_id: str, traceparent: str = "") -> 
         # By its size where nobody got to decode it: a job that seems to owe nothing wakes no worker.
         audio_s=job.media.duration_s or job.total_s or guess_duration_s(b"", media.size_bytes),
         traceparent=traceparent,
+        key_id=caller.key_id,
     )
+
+    def copy() -> None:
+        parts.blobs.copy(job_files.media(job.id), job_files.media(new.id))
+
     try:
-        return _enter(parts, new, lambda: parts.blobs.copy(job_files.media(job.id), job_files.media(new.id)))[
-            0
-        ]
+        return _enter(parts, caller, new, copy)[0]
     except BlobMissing:
         raise Expired() from None
 
 
-def refuse_when_full(parts: Parts, idempotency_key: str) -> None:
-    """Before a recording is read that cannot be taken. Raises BacklogFull, Rebuilding.
+def refuse_when_full(parts: Parts, caller: Caller, idempotency_key: str, size_bytes: int) -> None:
+    """Before a recording of about this size is read that cannot be taken. Raises BacklogFull, Rebuilding,
+    LimitReached.
 
     What has a key may have been accepted before; it is judged when its record is made.
     """
     if idempotency_key:
         parts.rebuild.require_whole()
-    elif parts.settings.max_backlog_s and (owed_s := parts.jobs.owed_s()) >= parts.settings.max_backlog_s:
+        return
+    _refuse_beyond(parts, caller, size_bytes)
+    if parts.settings.max_backlog_s and (owed_s := parts.jobs.owed_s()) >= parts.settings.max_backlog_s:
         raise _backlog_full(parts, owed_s)
 
 
-def _enter(parts: Parts, new: NewJob, place_media: Callable[[], None]) -> tuple[Job, bool]:
+def _refuse_beyond(parts: Parts, caller: Caller, size_bytes: int) -> None:
+    """What its key will be refused for anyway, by then with the recording on disk."""
+    limits = caller.limits
+    if not (limits.jobs or limits.audio_s or limits.stored_bytes):
+        return
+    used = parts.usage.of(caller.key_id)
+    if 0 < limits.jobs <= used.jobs:
+        raise TooManyJobs(retry_after_s=LIMIT_RETRY_S)
+    if 0 < limits.audio_s <= used.audio_s:
+        raise TooMuchAudio(retry_after_s=LIMIT_RETRY_S)
+    if 0 < limits.stored_bytes < used.stored_bytes + max(0, size_bytes - _FORM_BYTES):
+        raise TooMuchStored(retry_after_s=LIMIT_RETRY_S)
+
+
+def _enter(parts: Parts, caller: Caller, new: NewJob, place_media: Callable[[], None]) -> tuple[Job, bool]:
     with parts.tracer.span("create", job_id=new.id):
         place_media()
-        job, is_new = _record(parts, new)
+        job, is_new = _record(parts, caller, new)
     if is_new:
         parts.metrics.accepted(job.options.model)
         # A retry's lines are about the old job; this one is about the new.
@@ -105,9 +131,9 @@ def _enter(parts: Parts, new: NewJob, place_media: Callable[[], None]) -> tuple[
     return job, is_new
 
 
-def _record(parts: Parts, new: NewJob) -> tuple[Job, bool]:
+def _record(parts: Parts, caller: Caller, new: NewJob) -> tuple[Job, bool]:
     try:
-        job, is_new = _create(parts, new)
+        job, is_new = _create(parts, caller, new)
     except StoreUnavailable:
         # The record may yet come to be, when the job store wakes up, and then needs its recording.
         raise
@@ -121,11 +147,10 @@ def _record(parts: Parts, new: NewJob) -> tuple[Job, bool]:
     return job, is_new
 
 
-def _create(parts: Parts, new: NewJob) -> tuple[Job, bool]:
+def _create(parts: Parts, caller: Caller, new: NewJob) -> tuple[Job, bool]:
     try:
-        return parts.jobs.create(
-            new, parts.settings.idempotency_s, parts.settings.max_backlog_s or MOST_OWED_S
-        )
+        most_owed_s = parts.settings.max_backlog_s or MOST_OWED_S
+        return parts.jobs.create(new, parts.settings.idempotency_s, most_owed_s, caller.limits)
     except BacklogFull as error:
         raise _backlog_full(parts, parts.jobs.owed_s()) from error
     except StoreUnavailable:

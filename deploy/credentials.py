@@ -32,7 +32,7 @@ class Place:
 REDIS_PLACES = {
     **{
         role: Place(role, "ananse_redis_url", _REDIS_URL.format(role=role))
-        for role in ("api", "worker", "flower")
+        for role in ("api", "worker", "flower", "keys")
     },
     "monitor": Place("redis", "monitor_password"),
     "operator": Place("redis", "operator_password"),
@@ -41,7 +41,7 @@ PAGE_PLACES = (Place("flower", "ananse_flower_password"), Place("grafana", "admi
 S3_PLACE = Place("s3", "secret_key")
 # As AWS's own programs keep them; named in AWS_SHARED_CREDENTIALS_FILE where our own object store is used.
 _S3_PROFILE = "[default]\naws_access_key_id = ananse\naws_secret_access_key = {}\n"
-S3_USERS = (Place("api", "s3_credentials", _S3_PROFILE), Place("worker", "s3_credentials", _S3_PROFILE))
+S3_USERS = tuple(Place(part, "s3_credentials", _S3_PROFILE) for part in ("api", "worker", "keys"))
 ACL_PLACE = Place("redis", "users.acl")
 
 _OF_OTHER_IMAGES = ("redis", "grafana")

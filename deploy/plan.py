@@ -12,6 +12,8 @@ from deploy.addresses import Address, claim
 from deploy.crew import crew
 from deploy.processes import Service
 from deploy.state import State
+from shared.blobs import open_blobs
+from shared.key_ring import require_keys
 from shared.settings import Settings
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -34,6 +36,7 @@ def draw_up(settings: Settings, state: State) -> Plan:
     """Raises StartError for all that can be known to be wrong before anything is started."""
     api = claim(settings.host, settings.port, "ANANSE_PORT")
     flower = claim(settings.host, settings.flower_port, "ANANSE_FLOWER_PORT")
+    _require_keys(settings, state)
     redis, redis_url = _redis(settings, state)
     password = settings.flower_password.get_secret_value() if settings.flower_password else ""
     password = password or secrets.token_urlsafe(12)
@@ -55,6 +58,12 @@ def draw_up(settings: Settings, state: State) -> Plan:
         flower_user=settings.flower_user,
         flower_password=password,
     )
+
+
+def _require_keys(settings: Settings, state: State) -> None:
+    if not settings.is_private:
+        made = _settings_for_children(settings, state).get("ANANSE_BLOB_URL", settings.blob_url)
+        require_keys(settings, open_blobs(settings.model_copy(update={"blob_url": made})))
 
 
 def _services(settings: Settings, environment: Mapping[str, str]) -> tuple[Service, ...]:

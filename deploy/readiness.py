@@ -17,6 +17,13 @@ def responds(url: str) -> bool:
         return False
 
 
+def asks_for_key(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=_ANSWER_S, trust_env=False).status_code == httpx.codes.UNAUTHORIZED
+    except httpx.HTTPError:
+        return False
+
+
 class Workers:
     """The live workers of one Redis, known from their heartbeats."""
 

@@ -8,6 +8,10 @@ import hashlib
 from collections.abc import Mapping
 
 _RECORDS = "~ananse:*"
+_KEYS = "~ananse-keys:*"
+_READS_KEYS = "%R~ananse-keys:*"
+"""API keys have a place of their own, so that whoever breaks into the API makes none."""
+_READS_COUNTS = "%R~ananse:used %R~ananse:usage:* %R~ananse:open:*"
 _MESSAGES = "~ananse-celery:*"
 _VALUES = "+@hash +@list +@set +@sortedset +@stream +@string +@transaction +del +exists +expire +pexpire"
 _SCRIPTS = "+evalsha +script|load +script|exists"
@@ -21,10 +25,13 @@ _FIGURES = "+info"
 """Dangerous by Redis's own lists, as it tells of everybody; a script sees by it which Redis it is in."""
 
 RULES: Mapping[str, tuple[str, ...]] = {
-    "api": (_RECORDS, _MESSAGES, _VALUES, _SCRIPTS, _TALK, _SENDS, _NEVER, _FIGURES),
-    "worker": (_RECORDS, _MESSAGES, _VALUES, _SCRIPTS, _TALK, _SENDS, _TAKES_ORDERS, _NEVER, _FIGURES),
+    "api": (_RECORDS, _READS_KEYS, _MESSAGES, _VALUES, _SCRIPTS, _TALK, _SENDS, _NEVER, _FIGURES),
+    # Has lost keys again from their copies.
+    "worker": (_RECORDS, _KEYS, _MESSAGES, _VALUES, _SCRIPTS, _TALK, _SENDS, _TAKES_ORDERS, _NEVER, _FIGURES),
     # Sees messages and events; no job, no transcript, no secret.
     "flower": (_MESSAGES, _VALUES, _SCRIPTS, _TALK, _SENDS, _SEES_EVENTS, _NEVER),
+    # `ananse keys`, run by a person; sees no job.
+    "keys": (_KEYS, _READS_COUNTS, _VALUES, _TALK, _NEVER),
     # Is it there, how full is it: for health checks and exporters.
     "monitor": ("+ping", _FIGURES),
     # A person inside the container; no service knows the password.

@@ -12,7 +12,7 @@ from deploy.crew import CREW
 from deploy.errors import EXIT_FAILED, StopRequested
 from deploy.plan import Plan, draw_up
 from deploy.processes import attached
-from deploy.readiness import Workers, described, responds
+from deploy.readiness import Workers, asks_for_key, described, responds
 from deploy.state import State
 from deploy.supervisor import Supervisor, say
 from shared.fleet import WorkerState
@@ -96,6 +96,9 @@ def _await(supervisor: Supervisor, name: str, is_up: Callable[[], bool]) -> None
 
 def _demonstrate(supervisor: Supervisor, plan: Plan) -> bool:
     """Runs it as a process of its own, so that the supervisor keeps watching; whether it went well."""
+    if asks_for_key(f"{plan.api.url}/v1/models"):
+        say("\nThe API asks for a key, so nothing is shown here: `ananse demo --key KEY` does.")
+        return True
     with attached((sys.executable, "-m", "deploy.cli", "demo", "--url", plan.api.url)) as demonstration:
         supervisor.watch(until=lambda: demonstration.poll() is not None)
         return demonstration.returncode == 0

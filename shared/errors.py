@@ -49,6 +49,18 @@ class UnsupportedOption(RequestError):
     status = 422
 
 
+class Unauthorized(RequestError):
+    code = "unauthorized"
+    title = "An API key is needed"
+    status = 401
+
+
+class Forbidden(RequestError):
+    code = "forbidden"
+    title = "The API key may not do this"
+    status = 403
+
+
 class NotFound(RequestError):
     code = "not_found"
     title = "There is nothing here"
@@ -121,6 +133,30 @@ class IncompleteUpload(RequestError):
     title = "The upload ended before its declared length"
     status = 400
     retryable = True
+
+
+class LimitReached(RequestError):
+    """The same call may go through later: Retry-After says when."""
+
+    code = "rate_limited"
+    title = "The API key makes more requests than it may"
+    status = 429
+    retryable = True
+
+
+class TooManyJobs(LimitReached):
+    code = "too_many_jobs"
+    title = "The API key has as many unfinished jobs as it may have"
+
+
+class TooMuchAudio(LimitReached):
+    code = "too_much_audio"
+    title = "The unfinished jobs of the API key owe as much audio as they may"
+
+
+class TooMuchStored(LimitReached):
+    code = "too_much_stored"
+    title = "The recordings of the API key take as much room as they may"
 
 
 class UrlIngestUnavailable(RequestError):

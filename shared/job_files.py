@@ -51,6 +51,7 @@ def write_manifest(blobs: BlobStore, new: NewJob) -> None:
                 "version": 1,
                 "id": new.id,
                 "tenant": new.tenant,
+                "key_id": new.key_id,
                 "request_id": new.request_id,
                 "traceparent": new.traceparent,
                 "retry_of": new.retry_of,
@@ -92,4 +93,5 @@ def _new_job(fields: dict[str, Any]) -> NewJob:
         audio_s=fields.get("audio_s", 0.0),
         accepted_at=datetime.fromisoformat(accepted_at) if accepted_at else datetime.now(UTC),
         traceparent=fields.get("traceparent", ""),
+        key_id=fields.get("key_id", ""),
     )

@@ -9,7 +9,17 @@ from datetime import UTC, datetime
 
 from pydantic import TypeAdapter
 
-from shared.errors import BacklogFull, IdempotencyMismatch, NotFound, StorageFull, StoreUnavailable
+from shared.api_keys import NO_LIMITS, Limits
+from shared.errors import (
+    BacklogFull,
+    IdempotencyMismatch,
+    NotFound,
+    StorageFull,
+    StoreUnavailable,
+    TooManyJobs,
+    TooMuchAudio,
+    TooMuchStored,
+)
 from shared.job import Delivery, Failure, Job, ModelUsed, Options, Stage, Status, Timings
 from shared.ledger import prepare_queue_of
 from shared.media import Media
@@ -19,6 +29,10 @@ from shared.transcript import Language, WindowResult
 MOST_OWED_S = 1e12
 """No bound: some thirty thousand years."""
 
+LIMIT_RETRY_S = 30.0
+"""When a limit of a key may have room again nobody knows: jobs end at their own pace."""
+
+_REACHED = {"jobs": TooManyJobs, "audio": TooMuchAudio, "stored": TooMuchStored}
 _SCAN = 200
 _MOST_SCANNED = 5_000
 _CHUNK = 500
@@ -30,6 +44,7 @@ class NewJob:
     """What `create` needs; `request_hash` tells whether an Idempotency-Key is used for the same request.
 
     `audio_s` is how much audio it seems to be, before anybody decoded it. `accepted_at` is an API's clock.
+    `key_id` is the API key that it counts for; empty where none was asked for.
     """
 
     id: str
@@ -43,6 +58,7 @@ class NewJob:
     audio_s: float = 0.0
     accepted_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     traceparent: str = ""
+    key_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +104,27 @@ class JobStore:
         self._store = store
 
     def create(
-        self, new: NewJob, idempotency_s: float = 0.0, most_owed_s: float = MOST_OWED_S
+        self,
+        new: NewJob,
+        idempotency_s: float = 0.0,
+        most_owed_s: float = MOST_OWED_S,
+        limits: Limits = NO_LIMITS,
     ) -> tuple[Job, bool]:
         """The job, and whether it is new. With a known idempotency key the job made first is given.
 
         Raises IdempotencyMismatch when the key was used with another request, BacklogFull when the service
-        owes `most_owed_s` of audio already, StorageFull when Redis has no room for more jobs.
+        owes `most_owed_s` of audio already, StorageFull when Redis has no room for more jobs, and
+        LimitReached when the API key would have more than its `limits`.
         """
-        outcome, job_id = self._enter(new, {}, idempotency_s, int(most_owed_s * 1000))
+        outcome, job_id = self._enter(new, {}, idempotency_s, int(most_owed_s * 1000), limits)
         if outcome == "mismatch":
             raise IdempotencyMismatch()
         if outcome == "backlog":
             raise BacklogFull()
         if outcome == "full":
             raise StorageFull("The job store is full.", retry_after_s=30)
+        if outcome in _REACHED:
+            raise _REACHED[outcome](retry_after_s=LIMIT_RETRY_S)
         is_new = outcome == "created"
         try:
             return self.get(job_id), is_new
@@ -117,11 +140,11 @@ class JobStore:
         False when its idempotency key leads to another job.
         """
         created_at = str(int(accepted.accepted_at.timestamp() * 1000))
-        outcome, _ = self._enter(accepted, {"created_at": created_at}, idempotency_s, 0)
+        outcome, _ = self._enter(accepted, {"created_at": created_at}, idempotency_s, 0, NO_LIMITS)
         return bool(outcome == "created")
 
     def _enter(
-        self, new: NewJob, more: dict[str, str], idempotency_s: float, most_ms: int
+        self, new: NewJob, more: dict[str, str], idempotency_s: float, most_ms: int, limits: Limits
     ) -> tuple[str, str]:
         options = new.options
         fields = {
@@ -147,6 +170,11 @@ class JobStore:
             new.request_hash,
             max(1, int(idempotency_s * 1000)),
             most_ms,
+            new.media.size_bytes,
+            new.key_id,
+            limits.jobs,
+            int(limits.audio_s * 1000),
+            limits.stored_bytes,
         )
         return outcome, job_id
 
@@ -264,9 +292,7 @@ class JobStore:
     def put_off_expiry(self, job: Job) -> None:
         """The recording is gone, the rest stays until its own time."""
         if job.expires_at is not None:
-            with self._store.guarded():
-                at_ms = int(job.expires_at.timestamp() * 1000)
-                self._store.client.zadd(self._store.key("expiry"), {job.id: at_ms}, xx=True)
+            self._store.run("recording_gone", job.id, int(job.expires_at.timestamp() * 1000))
 
     def due_for_expiry(self, limit: int = 100) -> tuple[str, ...]:
         return self._due("expiry", limit)

@@ -66,8 +66,15 @@ class Outcomes:
             json.dumps(fields["record"]),
             fields["webhook"],
             json.dumps(fields["deliveries"]),
+            self._recording_bytes(job_id, fields["record"]),
         )
         return True
+
+    def _recording_bytes(self, job_id: str, record: dict[str, str]) -> str:
+        """Empty when it is gone: a recording may go before the rest."""
+        if not self._blobs.exists(job_files.media(job_id)):
+            return ""
+        return str(json.loads(record.get("media", "{}")).get("size_bytes", ""))
 
     def _read(self, job_id: str) -> Outcome | None:
         key = self._store.key

@@ -3,7 +3,7 @@ environment or the secrets. docs/configuration.md is checked against this class 
 
 import os
 import re
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -103,6 +103,30 @@ class Settings(BaseSettings):
     )
     idempotency_s: Annotated[float, Field(ge=60)] = Field(
         86_400, description="How long an Idempotency-Key is remembered."
+    )
+
+    # API keys
+    trusted_network: bool = Field(
+        False,
+        description="Only trusted machines reach `ANANSE_HOST`: as on loopback, no key is asked for while "
+        "none was ever made.",
+    )
+    metrics_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")),
+        description="Networks whose machines read `/metrics` and `/internal/scale` without a key, separated "
+        "by commas; what comes through a proxy needs one.",
+    )
+    key_requests_per_min: Annotated[int, Field(ge=0)] = Field(
+        6000, description="Requests that a key may make in a minute; 0 for no bound."
+    )
+    key_jobs: Annotated[int, Field(ge=0)] = Field(
+        10_000, description="Jobs of a key that have not ended; 0 for no bound."
+    )
+    key_audio_s: Annotated[float, Field(ge=0)] = Field(
+        360_000, description="Seconds of audio that those jobs may owe; 0 for no bound."
+    )
+    key_stored_bytes: Annotated[int, Field(ge=0)] = Field(
+        100 * 2**30, description="Bytes of a key's recordings that are kept; 0 for no bound."
     )
 
     # Jobs
@@ -234,7 +258,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:
-        for name in ("webhook_allow", "webhook_retry_s"):
+        for name in ("metrics_allow", "webhook_allow", "webhook_retry_s"):
             given = values.get(name)
             if isinstance(given, str):
                 values[name] = tuple(part.strip() for part in given.split(",") if part.strip())
@@ -280,6 +304,16 @@ class Settings(BaseSettings):
         if place.scheme == "s3" and not place.netloc:
             raise ValueError("names no bucket: s3://bucket/prefix")
         return url
+
+    @property
+    def is_private(self) -> bool:
+        """Whether only trusted machines reach the API."""
+        if self.trusted_network or self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
 
     @property
     def broker(self) -> str:

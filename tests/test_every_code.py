@@ -12,12 +12,14 @@ from werkzeug.test import TestResponse
 
 from api.problems import all_errors
 from shared import job_files
+from shared.api_keys import Scope
 from shared.errors import JobError, ServiceError
 from shared.job import Status
 from shared.ledger import FINISH, PREPARE, Ledger, part_step
 from shared.redis_store import RedisStore
 from shared.settings import Settings
 from tests.support.codes import Doors, Table, below, check_problem, opened, sound
+from tests.support.keys import bearer, make_key
 from tests.support.worker_context import MODEL
 from tests.support.worker_hand import WorkerHand
 from tests.test_every_failure import FAILURES, PUT_OFF
@@ -68,6 +70,48 @@ def a_model_that_is_not_offered(doors: Doors) -> TestResponse:
 def a_language_no_live_worker_knows(doors: Doors) -> TestResponse:
     WorkerHand(Ledger(doors.store), doors.parts.fleet, doors.parts.blobs, MODEL).come_up(("en",))
     return post(doors, "language=tw")
+
+
+@ANSWERS.produces("unauthorized")
+def a_key_that_was_never_made(doors: Doors) -> TestResponse:
+    make_key(doors.keys)
+    return post(doors, headers=bearer("ananse_no"))
+
+
+@ANSWERS.produces("forbidden")
+def a_key_that_may_only_read(doors: Doors) -> TestResponse:
+    _, key = make_key(doors.keys, scopes=frozenset({Scope.READ}))
+    return post(doors, headers=bearer(key))
+
+
+@ANSWERS.produces("rate_limited", key_requests_per_min=2)
+def one_request_too_many(doors: Doors) -> TestResponse:
+    _, key = make_key(doors.keys)
+    for _ in range(2):
+        assert post(doors, headers=bearer(key)).status_code == 202
+    return post(doors, headers=bearer(key))
+
+
+def refused_the_second(doors: Doors) -> TestResponse:
+    """Of two recordings of half a second and 16,044 bytes."""
+    _, key = make_key(doors.keys)
+    assert post(doors, body=sound(0.5), headers=bearer(key)).status_code == 202
+    return post(doors, body=sound(0.5), headers=bearer(key))
+
+
+@ANSWERS.produces("too_many_jobs", key_jobs=1)
+def one_job_too_many(doors: Doors) -> TestResponse:
+    return refused_the_second(doors)
+
+
+@ANSWERS.produces("too_much_audio", key_audio_s=0.9)
+def half_a_second_too_much(doors: Doors) -> TestResponse:
+    return refused_the_second(doors)
+
+
+@ANSWERS.produces("too_much_stored", key_stored_bytes=32_000)
+def some_bytes_too_much(doors: Doors) -> TestResponse:
+    return refused_the_second(doors)
 
 
 @ANSWERS.produces("not_found")

@@ -12,17 +12,19 @@ from shared import job_files
 from shared.blob_store import BlobMissing
 from shared.errors import DeadlineExceeded, NotFound, ServiceError
 from shared.job import Failure, Job, Status
+from shared.key_ring import KeyRing
 from shared.ledger import MOST_HINTS, MOST_SWEPT
 from shared.log import get_logger
 from shared.outcomes import Outcomes
 from shared.rebuild import Rebuild
 from shared.redis_store import RedisStore
+from shared.usage import Usage
 from worker.context import Context
 
 INCOMING_S = 3_600.0
 """An upload that nothing was written to for so long was given up, and so was a recording without a job."""
 
-_ORPHANS_EVERY_S = 600.0
+_SELDOM_S = 600.0
 _SHORTEST_LOCK_MS = 1000
 _MOST = 100
 _CHORE_S = 1.0
@@ -44,6 +46,8 @@ class Sweeper:
         self._endings = context.endings
         self._outcomes = outcomes
         self._rebuild = rebuild
+        self._keys = KeyRing(store, context.blobs)
+        self._usage = Usage(store)
         self._pause_s = context.settings.sweep_s
         self._tombstone_s = context.settings.tombstone_s
         self._stopped = threading.Event()
@@ -61,11 +65,13 @@ class Sweeper:
         self.put_back()
         _go_on(lambda: self._dispatcher.dispatch() >= MOST_HINTS)
         for chore in (
+            self._keys.restore,
             self._rebuild.look,
             self._outcomes.save_all,
             self.end_late,
             self.expire,
             self.see_to_orphans,
+            self.recount,
         ):
             try:
                 chore()
@@ -88,7 +94,7 @@ class Sweeper:
         """Now and then: folders without a record become jobs again or go, and so do uploads that were given
         up. To look at all folders may take longer than the lock lasts; no second one is to begin with it."""
         with self._store.guarded():
-            every_ms = int(_ORPHANS_EVERY_S * 1000)
+            every_ms = int(_SELDOM_S * 1000)
             if not self._store.client.set(self._store.key("orphans"), self._name, nx=True, px=every_ms):
                 return
         for job_id in self._jobs.without_record(self._blobs.folders("jobs")):
@@ -96,6 +102,15 @@ class Sweeper:
                 self._blobs.remove_folder(job_files.folder(job_id))
                 _log.info("orphan_removed", job_id=job_id)
         self._blobs.remove_drafts(INCOMING_S, self._jobs.now())
+
+    def recount(self) -> None:
+        """Now and then: what is counted for API keys is held against the records."""
+        with self._store.guarded():
+            every_ms = int(_SELDOM_S * 1000)
+            if not self._store.client.set(self._store.key("recounted"), self._name, nx=True, px=every_ms):
+                return
+        if wrong := self._usage.recount():
+            _log.warning("usage_put_right", entries=wrong)
 
     def _put_back(self, queue: str) -> None:
         _go_on(lambda: self._put_some_back(queue) >= MOST_SWEPT)

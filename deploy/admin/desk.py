@@ -49,7 +49,7 @@ class Desk:
 
 def open_desk(settings: Settings) -> Desk:
     """Raises StartError when no Redis answers."""
-    settings = _as_running(settings)
+    settings = as_running(settings)
     embedded_redis.require(settings.redis_url)
     store = RedisStore(connect(settings.redis_url))
     return Desk(
@@ -62,7 +62,7 @@ def open_desk(settings: Settings) -> Desk:
     )
 
 
-def _as_running(settings: Settings) -> Settings:
+def as_running(settings: Settings) -> Settings:
     """What is left out is where `ananse up` has it."""
     made = {"redis_url": embedded_redis.url_for(settings)}
     if "blob_url" not in settings.model_fields_set:

@@ -86,9 +86,10 @@ def _resubmitted(job: Job, settings: Settings) -> Job:
     try:
         # The image of the workers holds no API, and everything else is to work there.
         from api.app import create_app  # noqa: PLC0415
+        from api.auth import ANYBODY  # noqa: PLC0415
         from api.parts import EXTENSION  # noqa: PLC0415
         from api.submissions import resubmit  # noqa: PLC0415
     except ImportError as error:
         raise StartError("the API is not installed here; run --retry beside it") from error
     app = create_app(settings.model_copy(update={"log_level": "WARNING"}))
-    return resubmit(app.extensions[EXTENSION], job, "")
+    return resubmit(app.extensions[EXTENSION], ANYBODY, job, "")

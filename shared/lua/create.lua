@@ -1,7 +1,9 @@
 -- ARGV: id, tenant, queue of the first step, fields (JSON), audio ms (as far as known), idempotency key or '',
---       request hash, its TTL ms, most audio ms the service may owe (0: it was accepted before, take it)
+--       request hash, its TTL ms, most audio ms the service may owe (0: it was accepted before, take it), bytes of the
+--       recording, id of the API key or '', most jobs, audio ms and bytes of that key (0: no bound)
 -- Record, index, first step and idempotency entry come to be together or not at all.
-local id, tenant, queue, fields, audio_ms, idempotency, request_hash, ttl, most_ms = unpack(ARGV)
+local id, tenant, queue, fields, audio_ms, idempotency, request_hash, ttl, most_ms,
+  bytes, key_id, most_jobs, most_audio_ms, most_bytes = unpack(ARGV)
 
 -- A part of the memory is for finishing what was accepted: a store that is full to the brim could end nothing.
 local function is_full()
@@ -14,6 +16,17 @@ local function owed()
   local sum = 0
   for _, amount in ipairs(redis.call('HVALS', prefix .. 'backlog')) do sum = sum + tonumber(amount) end
   return sum
+end
+
+-- What the key has too much of, if it takes this one more.
+local function beyond()
+  local held = redis.call('HMGET', key('usage', key_id), 'open', 'stored')
+  local function is_too_much(has, more, most)
+    return tonumber(most) > 0 and tonumber(has or 0) + tonumber(more) > tonumber(most)
+  end
+  if is_too_much(redis.call('HLEN', key('open', key_id)), 1, most_jobs) then return 'jobs' end
+  if is_too_much(held[1], audio_ms, most_audio_ms) then return 'audio' end
+  if is_too_much(held[2], bytes, most_bytes) then return 'stored' end
 end
 
 -- The client may send a script again when only its answer was lost; the job may be well on its way by then.
@@ -30,6 +43,8 @@ end
 if tonumber(most_ms) > 0 then
   if owed() >= tonumber(most_ms) then return {'backlog', id} end
   if is_full() then return {'full', id} end
+  local too_much = key_id ~= '' and beyond()
+  if too_much then return {too_much, id} end
 end
 set_fields(id, fields)
 -- One that is made again came when it came.
@@ -45,6 +60,11 @@ end
 local deadline_ms = redis.call('HGET', key('job', id), 'deadline_ms')
 if deadline_ms then redis.call('ZADD', prefix .. 'deadlines', created + tonumber(deadline_ms), id) end
 redis.call('HINCRBY', prefix .. 'fresh', redis.call('HGET', key('job', id), 'model_name') or '', audio_ms)
+if key_id ~= '' then
+  redis.call('HSET', key('job', id), 'key_id', key_id)
+  redis.call('SADD', prefix .. 'holders', key_id)
+  count_recording(id, tonumber(bytes))
+end
 owe(id, tonumber(audio_ms))
 offer(id, 'prepare', queue, '{}', audio_ms)
 emit(id, 'state', '{"status":"queued"}')

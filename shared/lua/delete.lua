@@ -4,6 +4,7 @@ local tenant = redis.call('HGET', key('job', id), 'tenant')
 if not tenant then return 0 end
 if due_only == '1' and tonumber(redis.call('ZSCORE', prefix .. 'expiry', id) or now()) >= now() then return 0 end
 settle_owed(id)
+count_recording(id, nil)
 for _, step in ipairs(redis.call('SMEMBERS', key('steps', id))) do
   unqueue(id, step)
   redis.call('DEL', key('step', id, step), key('windows', id, step))

@@ -20,6 +20,11 @@ local function key(kind, ...)
   return prefix .. kind .. ':' .. table.concat({...}, ':')
 end
 
+-- API keys lie apart from all else, so that a user of Redis may read them and no more.
+local function owned(...)
+  return string.gsub(prefix, ':$', '-keys:') .. table.concat({...}, ':')
+end
+
 local function ref(id, step)
   return id .. '/' .. step
 end
@@ -201,11 +206,32 @@ local function finish_step(id, step)
   redis.call('HDEL', key('step', id, step), 'lapses')
 end
 
+-- What each API key takes: its open jobs with the audio they owe, its recordings with their bytes, in a hash each; the sums
+-- are in `usage`. An entry and its share of the sum change in one act, and a job has one entry, so that nothing is counted
+-- twice or given back twice. Without an amount the entry goes.
+local function count_for(key_id, kind, id, amount)
+  if not key_id or key_id == '' then return end
+  local before = tonumber(redis.call('HGET', key(kind, key_id), id) or 0)
+  if amount then
+    redis.call('HSET', key(kind, key_id), id, amount)
+  else
+    redis.call('HDEL', key(kind, key_id), id)
+  end
+  local more = (amount or 0) - before
+  if more ~= 0 then redis.call('HINCRBY', key('usage', key_id), kind, more) end
+end
+
+local function count_recording(id, bytes)
+  count_for(redis.call('HGET', key('job', id), 'key_id'), 'stored', id, bytes)
+end
+
 -- What the service still owes: audio of jobs that have not ended, by model; and of those nobody has begun.
 local function owe(id, amount_ms)
-  local record = redis.call('HMGET', key('job', id), 'owed_ms', 'model_name')
-  local more = math.max(0, math.floor(amount_ms)) - tonumber(record[1] or 0)
-  redis.call('HSET', key('job', id), 'owed_ms', math.max(0, math.floor(amount_ms)))
+  local record = redis.call('HMGET', key('job', id), 'owed_ms', 'model_name', 'key_id')
+  local owed_ms = math.max(0, math.floor(amount_ms))
+  local more = owed_ms - tonumber(record[1] or 0)
+  redis.call('HSET', key('job', id), 'owed_ms', owed_ms)
+  count_for(record[3], 'open', id, owed_ms)
   if more ~= 0 then redis.call('HINCRBY', prefix .. 'backlog', record[2] or '', more) end
 end
 
@@ -219,6 +245,7 @@ end
 local function settle_owed(id)
   begin_owed(id)
   owe(id, 0)
+  count_for(redis.call('HGET', key('job', id), 'key_id'), 'open', id, nil)
 end
 
 -- The last part done and all parts known: the file can be assembled.

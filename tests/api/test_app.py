@@ -2,13 +2,18 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from api.auth import address_to_bind
-from shared.settings import Settings
+from shared.blob_store import BlobStore
+from shared.blobs import open_blobs
+from shared.key_ring import KeyRing, require_keys
+from shared.redis_store import RedisStore
+from shared.settings import Settings, SettingsError
+from tests.support.keys import make_key
 from tests.support.object_store import ObjectStore
 from tests.support.worker_process import environment
 
@@ -53,19 +58,42 @@ def test_a_bucket_that_is_not_there_stops_the_start(objects: ObjectStore) -> Non
     assert said[0].startswith("ananse: ANANSE_BLOB_URL: there is no bucket 'no-such-bucket' at http://")
 
 
+@pytest.mark.slow
+def test_an_address_that_others_reach_needs_a_key(settings: Settings, store: RedisStore) -> None:
+    own = settings.model_copy(update={"host": "0.0.0.0"})
+    refused = run("import api.gunicorn_conf", **environment(own))
+    make_key(KeyRing(store, open_blobs(own)))
+
+    started = run("import api.gunicorn_conf as conf; print(conf.bind)", **environment(own))
+
+    assert refused.returncode == 78
+    assert refused.stderr.startswith(
+        "ananse: ANANSE_HOST: others reach 0.0.0.0, and there is no API key yet: "
+    )
+    assert refused.stderr.count("\n") == 1
+    assert started.stdout.strip() == "0.0.0.0:8000", started.stderr
+
+
 @pytest.mark.parametrize(
-    ("host", "address", "warns"),
+    ("host", "address", "more", "is_private"),
     [
-        ("127.0.0.1", "127.0.0.1:8000", False),
-        ("::1", "[::1]:8000", False),
-        ("0.0.0.0", "0.0.0.0:8000", True),
+        ("127.0.0.1", "127.0.0.1:8000", {}, True),
+        ("127.8.8.8", "127.8.8.8:8000", {}, True),
+        ("::1", "[::1]:8000", {}, True),
+        ("localhost", "localhost:8000", {}, True),
+        ("0.0.0.0", "0.0.0.0:8000", {}, False),
+        ("::", "[::]:8000", {}, False),
+        ("192.168.1.7", "192.168.1.7:8000", {}, False),
+        ("box.example.org", "box.example.org:8000", {}, False),
+        ("0.0.0.0", "0.0.0.0:8000", {"trusted_network": True}, True),
     ],
 )
-def test_address_open_to_the_network_is_warned_of(
-    settings: Settings, host: str, address: str, warns: bool
+def test_who_reaches_an_address(
+    settings: Settings, blobs: BlobStore, host: str, address: str, more: dict[str, bool], is_private: bool
 ) -> None:
-    with capture_logs() as logged:
-        found = address_to_bind(settings.model_copy(update={"host": host}))
+    own = settings.model_copy(update={"host": host} | more)
 
-    assert found == address
-    assert [line["event"] for line in logged] == ["api_open_to_network_without_keys"] * warns
+    assert address_to_bind(own) == address
+    assert own.is_private is is_private
+    with nullcontext() if is_private else pytest.raises(SettingsError, match="no API key"):
+        require_keys(own, blobs)

@@ -20,7 +20,7 @@ from shared.settings import PREFIX, Settings
 
 FILES = ("Dockerfile.api", "Dockerfile.worker", "docker-compose.yml")
 OURS = ("api", "worker", "worker-gpu", "flower")
-ONE_SHOTS = ("setup", "s3-bucket")
+ONE_SHOTS = ("setup", "s3-bucket", "keys")
 
 
 def text(name: str) -> str:

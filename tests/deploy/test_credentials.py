@@ -23,7 +23,7 @@ def read_all(folder: Path) -> dict[str, str]:
 def test_every_part_finds_its_settings(tmp_path: Path) -> None:
     make(tmp_path)
 
-    for role in ("api", "worker", "flower"):
+    for role in ("api", "worker", "flower", "keys"):
         url = urlsplit(load(tmp_path / role).redis_url)
         assert (url.username, url.hostname, url.port, url.path) == (role, "redis", 6379, "/0")
     assert load(tmp_path / "flower").flower_password
@@ -36,7 +36,7 @@ def test_redis_knows_the_passwords_by_their_hashes(tmp_path: Path) -> None:
 
     users = {line.split()[1]: line for line in made["redis/users.acl"].splitlines()}
     assert users["default"] == "user default off"
-    for role in ("api", "worker", "flower"):
+    for role in ("api", "worker", "flower", "keys"):
         password = urlsplit(made[f"{role}/ananse_redis_url"]).password
         assert password
         assert len(password) == 32
@@ -51,8 +51,9 @@ def test_no_two_passwords_are_the_same(tmp_path: Path) -> None:
     make(tmp_path / "two")
 
     made = [read_all(tmp_path / name) for name in ("one", "two")]
-    # Both sides of the object store hold one key.
-    assert all(files.pop("api/s3_credentials") == files.pop("worker/s3_credentials") for files in made)
+    # All sides of the object store hold one key.
+    for files in made:
+        assert len({files.pop(f"{part}/s3_credentials") for part in ("api", "worker", "keys")}) == 1
     texts = [*made[0].values(), *made[1].values()]
     assert len(set(texts)) == len(texts)
 
@@ -61,14 +62,14 @@ def test_the_object_store_s_users_have_its_key(tmp_path: Path) -> None:
     make(tmp_path)
     made = read_all(tmp_path)
 
-    for part in ("api", "worker"):
+    for part in ("api", "worker", "keys"):
         profile = ConfigParser()
         profile.read_string(made[f"{part}/s3_credentials"])
         assert profile["default"]["aws_secret_access_key"] == made["s3/secret_key"]
 
 
 def test_what_is_there_stays(tmp_path: Path) -> None:
-    assert make(tmp_path) == 8
+    assert make(tmp_path) == 9
     before = read_all(tmp_path)
     (tmp_path / "grafana" / "admin_password").unlink()
     (tmp_path / "redis" / "users.acl").unlink()
@@ -84,7 +85,7 @@ def test_all_are_made_anew_when_asked_to(tmp_path: Path) -> None:
     make(tmp_path)
     before = read_all(tmp_path)
 
-    assert make(tmp_path, renew=True) == 8
+    assert make(tmp_path, renew=True) == 9
 
     after = read_all(tmp_path)
     assert after.keys() == before.keys()
@@ -115,5 +116,5 @@ def test_the_command_shows_none(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "deploy.credentials", str(tmp_path)]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
 
-    assert done.stdout == "8 passwords made\n"
+    assert done.stdout == "9 passwords made\n"
     assert done.stderr == ""

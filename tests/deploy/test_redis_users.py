@@ -58,9 +58,24 @@ OF_NOBODY = (
     ("PSUBSCRIBE", "*"),
 )
 ONLY_OF_OTHERS = {
-    "api": [("PSUBSCRIBE", "ananse-celery:/0.celery.pidbox"), ("PSUBSCRIBE", "ananse-celery:/0.celeryev/*")],
+    "api": [
+        ("HSET", "ananse-keys:key:a", "digest", "mine"),
+        ("DEL", "ananse-keys:key:a"),
+        ("SADD", "ananse-keys:all", "a"),
+        ("SET", "ananse-keys:whole", "1"),
+        ("PSUBSCRIBE", "ananse-celery:/0.celery.pidbox"),
+        ("PSUBSCRIBE", "ananse-celery:/0.celeryev/*"),
+    ],
     "worker": [("PSUBSCRIBE", "ananse-celery:/0.celeryev/*")],
+    "keys": [
+        ("HGETALL", "ananse:job:job_1"),
+        ("GET", "ananse:webhook_secret"),
+        ("HSET", "ananse:usage:a", "open", "0"),
+        ("LLEN", "ananse-celery:prepare"),
+        ("INFO",),
+    ],
     "flower": [
+        ("HGETALL", "ananse-keys:key:a"),
         ("HGETALL", "ananse:job:job_1"),
         ("GET", "ananse:webhook_secret"),
         ("HSET", "ananse:job:job_1", "status", "completed"),
@@ -144,7 +159,7 @@ def test_a_whole_job_with_the_roles_rights(guarded: Guarded, tmp_path: Path) -> 
         assert operator.acl_log() == []
 
 
-@pytest.mark.parametrize("role", [*SERVICES, "monitor"])
+@pytest.mark.parametrize("role", [*SERVICES, "keys", "monitor"])
 def test_nobody_may_what_nobody_needs(guarded: Guarded, role: str) -> None:
     with Redis.from_url(guarded.url("operator")) as operator:
         for command in (*OF_NOBODY, *ONLY_OF_OTHERS[role]):

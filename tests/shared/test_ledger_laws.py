@@ -22,6 +22,7 @@ from shared.job_store import JobStore, NewJob
 from shared.ledger import ALL_QUEUES, Claim, ClaimOutcome, Fenced, Hint, Ledger, RequeueOutcome, part_step
 from shared.redis_store import RedisStore
 from shared.transcript import WindowResult
+from shared.usage import Usage, Used
 from tests.support.jobs import NOW, lapse_hint, lapse_lease, media
 
 pytestmark = pytest.mark.redis
@@ -76,7 +77,8 @@ class LedgerLaws(RuleBasedStateMachine):
         job_id = f"job_{len(self.known)}"
         options = Options(model=MODEL, webhook_url="https://example.org/hook" if webhook else None)
         tenant = TENANTS[len(self.known) % len(TENANTS)]
-        job, is_new = self.records.create(NewJob(job_id, tenant, options, media(), audio_s=AUDIO_S))
+        new = NewJob(job_id, tenant, options, media(), audio_s=AUDIO_S, key_id=tenant)
+        job, is_new = self.records.create(new)
         assert is_new
         assert job.status is Status.QUEUED
         self.known[job_id] = Known(webhook=webhook)
@@ -362,6 +364,18 @@ class LedgerLaws(RuleBasedStateMachine):
             assert not known.status.is_terminal or int(ms) == 0
         fresh = sum(AUDIO_S for known in self.known.values() if known.status is Status.QUEUED)
         assert int(self.store.client.hget(self.store.key("fresh"), MODEL) or 0) == fresh * 1000
+
+    @invariant()
+    def what_a_key_takes_is_what_its_jobs_take(self) -> None:
+        for number, tenant in enumerate(TENANTS):
+            own = list(self.known.items())[number :: len(TENANTS)]
+            owed = [
+                int(self.store.client.hget(self.store.key("job", job_id), "owed_ms"))
+                for job_id, known in own
+                if not known.status.is_terminal
+            ]
+            used = Used(len(owed), sum(owed) / 1000, len(own) * media().size_bytes)
+            assert Usage(self.store).of(tenant) == used
 
     def left_ms(self, reference: str) -> int:
         step = self.store.key("step", *reference.split("/", 1))

@@ -103,6 +103,12 @@ MUTANTS = {
         "",
     ),
     "an end is not counted": ("end", "count_end(id, status, fields)", ""),
+    "what an ended job took of its key is never given back": (
+        "prelude",
+        "count_for(redis.call('HGET', key('job', id), 'key_id'), 'open', id, nil)",
+        "",
+    ),
+    "audio that a key owes is not counted": ("prelude", "count_for(record[3], 'open', id, owed_ms)", ""),
     "what an ended job owed is owed for ever": ("end", "settle_owed(id)", ""),
 }
 

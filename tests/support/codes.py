@@ -20,8 +20,9 @@ from werkzeug.test import TestResponse
 from api.app import create_app
 from api.parts import EXTENSION, Parts
 from api.problems import PROBLEM_TYPE, error_class
-from shared.errors import DependencyError, JobError, NotReady, ServiceError
+from shared.errors import DependencyError, JobError, LimitReached, NotReady, ServiceError
 from shared.job import Status
+from shared.key_ring import KeyRing
 from shared.redis_store import RedisStore
 from shared.settings import Settings
 from tests.fakes import Script, ScriptedRunner
@@ -33,7 +34,7 @@ from worker.steps import perform
 ELSEWHERE = "elsewhere"
 """A model that is offered and that no worker of a test holds."""
 
-SAY_WHEN: tuple[type[ServiceError], ...] = (DependencyError, NotReady)
+SAY_WHEN: tuple[type[ServiceError], ...] = (DependencyError, LimitReached, NotReady)
 """What passes by itself tells with Retry-After when to come again."""
 
 _INSIDE = re.compile(
@@ -92,6 +93,10 @@ class Doors:
     def parts(self) -> Parts:
         held: Parts = self.client.application.extensions[EXTENSION]
         return held
+
+    @property
+    def keys(self) -> KeyRing:
+        return KeyRing(self.store, self.parts.blobs)
 
     @property
     def blobs_root(self) -> Path:
