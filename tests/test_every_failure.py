@@ -21,6 +21,7 @@ from tests.support.codes import ELSEWHERE, Doors, Table, check_failure, opened, 
 from tests.support.waiting import wait_until
 from tests.support.worker_context import MODEL
 from tests.support.worker_process import PLAIN, worker_process
+from worker.engine.audio import DECODER
 from worker.engine.values import Window
 
 pytestmark = pytest.mark.redis
@@ -213,5 +214,5 @@ def every_decoder_gets(number: signal.Signals) -> Iterator[None]:
 def decoders() -> Iterator[psutil.Process]:
     for child in psutil.Process().children():
         with suppress(psutil.NoSuchProcess):
-            if any("decode_child" in word for word in child.cmdline()):
+            if str(DECODER) in child.cmdline():
                 yield child

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from worker.engine import decode_child
+from worker.engine.audio import DECODER
 
 _LOOK_S = 0.002
 
@@ -37,7 +37,7 @@ def decoders(worker_pid: int) -> list[Decoder]:
         for child in psutil.Process(worker_pid).children():
             with suppress(psutil.Error):
                 command = child.cmdline()
-                if decode_child.__file__ in command:
+                if str(DECODER) in command:
                     found.append(Decoder(child.pid, json.loads(command[-1])["fd"]))
     return found
 

@@ -1,6 +1,7 @@
 """Step 5, decode: any recording becomes mono sound at 16 kHz, in blocks, by way of a bounded child process.
 
-What the bytes are is settled here, before libav sees them; what is done with them is in `decode_child.py`.
+What the bytes are is settled here, before libav sees them; what is done with them is in `decoder/`. Nothing
+the child says is taken on trust: the file may have taken it over.
 """
 
 import json
@@ -11,35 +12,26 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Self, TypeVar
 
 import numpy as np
 
-from shared.errors import (
-    CorruptAudio,
-    DecodeLimit,
-    DecoderCrashed,
-    DecodeTimeout,
-    EmptyAudio,
-    JobError,
-    NoAudio,
-    OutOfMemory,
-    TooLong,
-    UnsupportedFormat,
-)
-from worker.engine import decode_child
-from worker.engine.decode_child import MESSAGE, Kind, Request
+from shared.errors import DecoderCrashed, DecodeTimeout, JobError, TooLong
+from worker.engine import told
+from worker.engine.decoder.protocol import LANES, MESSAGE, SAMPLE_BYTES, Kind, Request
 from worker.engine.media_format import MediaFormat, format_of, sniff
+from worker.engine.mixing import Mix
+from worker.engine.told import Probe
 from worker.engine.values import SAMPLE_RATE, Pcm
 
 __all__ = ["DecodeLimits", "Decoding", "Probe", "decode", "sniff"]
 
+DECODER = Path(__file__).parent / "decoder"
 BLOCK_SECONDS = 30
-SAMPLE_BYTES = np.dtype(np.int16).itemsize
 BLOCK_BYTES = BLOCK_SECONDS * SAMPLE_RATE * SAMPLE_BYTES
 MILLISECONDS = 1_000
 REPORT_BYTES = 2_000
@@ -48,13 +40,15 @@ CPU_MARGIN_S = 1
 MAX_PAYLOAD_BYTES = 1 << 20
 """A decoder that has been taken over shall not fill our memory either."""
 
-# One thread is all the child may start, and numpy's linear algebra would start one per core.
-CHILD_ENVIRONMENT = {"LC_ALL": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+CHILD_ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
 
 KINDS = {kind.encode(): kind for kind in Kind}
+SOUND = {Kind.MONO: SAMPLE_BYTES, Kind.LANES: LANES * SAMPLE_BYTES}
+"""Bytes of one sample over all lanes."""
 
-REFUSALS = (CorruptAudio, DecodeLimit, EmptyAudio, NoAudio, OutOfMemory, TooLong, UnsupportedFormat)
-FAILURES: dict[str, type[JobError]] = {error.code: error for error in REFUSALS}
+BROKEN = "the child broke the protocol"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +58,6 @@ class DecodeLimits:
     timeout_s: float
     memory_bytes: int
     max_duration_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """What the file says of itself, before any of it is decoded. Never to be relied on."""
-
-    container: str
-    codec: str
-    duration_s: float | None
-    sample_rate: int
-    channels: int
 
 
 def decode(
@@ -148,18 +131,20 @@ class Decoding:
         """The sound in blocks of 30 s, the last one shorter. To be walked once."""
         block = bytearray()
         received = 0
-        while (message := self._read_message())[0] is Kind.SOUND:
-            received += len(message[1])
+        mix = Mix()
+        while (message := self._read_message())[0] in SOUND:
+            samples = self._mono(mix, *message)
+            received += len(samples)
             if received > self._max_bytes:
                 raise TooLong(f"The recording is longer than {self._max_duration_s:.0f} seconds.")
-            block += message[1]
+            block += samples
             while len(block) >= BLOCK_BYTES:
                 yield np.frombuffer(bytes(block[:BLOCK_BYTES]), np.int16)
                 del block[:BLOCK_BYTES]
         kind, payload = message
         if kind is not Kind.END:
-            raise self._crash("the child broke the protocol")
-        self.warnings = tuple(json.loads(payload)["warnings"])
+            raise self._crash(BROKEN)
+        self.warnings = mix.warnings() + self._believe(told.warnings, payload)
         self.decoded_s = received / SAMPLE_BYTES / SAMPLE_RATE
         if block:
             yield np.frombuffer(bytes(block), np.int16)
@@ -167,18 +152,29 @@ class Decoding:
     def _read_probe(self) -> Probe:
         kind, payload = self._read_message()
         if kind is not Kind.PROBE:
-            raise self._crash("the child broke the protocol")
-        return Probe(**json.loads(payload))
+            raise self._crash(BROKEN)
+        return self._believe(told.probe, payload)
+
+    def _mono(self, mix: Mix, kind: Kind, samples: bytes) -> bytes:
+        if len(samples) % SOUND[kind]:
+            raise self._crash(BROKEN)
+        return mix.mono(samples) if kind is Kind.LANES else samples
 
     def _read_message(self) -> tuple[Kind, bytes]:
         """Raises the failure if the message is one."""
         letter, size = MESSAGE.unpack(self._read(MESSAGE.size))
         if size > MAX_PAYLOAD_BYTES or letter not in KINDS:
-            raise self._crash("the child broke the protocol")
+            raise self._crash(BROKEN)
         kind, payload = KINDS[letter], self._read(size)
         if kind is Kind.FAILURE:
-            raise _failure(json.loads(payload))
+            raise self._believe(told.failure, payload)
         return kind, payload
+
+    def _believe(self, read: Callable[[bytes], T], payload: bytes) -> T:
+        try:
+            return read(payload)
+        except ValueError as error:
+            raise self._crash(BROKEN) from error
 
     def _read(self, size: int) -> bytes:
         filled = bytearray()
@@ -222,9 +218,9 @@ class Decoding:
 
 
 def _start(request: Request, folder: str, report: IO[bytes]) -> "subprocess.Popen[bytes]":
-    """The one place where the child is started. Namespaces or a seccomp filter would wrap this command."""
+    """No descriptor but the file's, no environment, a session of its own; the rest it gives up by itself."""
     return subprocess.Popen(
-        [sys.executable, "-I", "-B", decode_child.__file__, json.dumps(asdict(request))],
+        [sys.executable, "-I", "-B", str(DECODER), json.dumps(asdict(request))],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=report,
@@ -234,7 +230,3 @@ def _start(request: Request, folder: str, report: IO[bytes]) -> "subprocess.Pope
         env=CHILD_ENVIRONMENT,
         start_new_session=True,
     )
-
-
-def _failure(payload: dict[str, Any]) -> JobError:
-    return FAILURES[payload["code"]](payload["detail"])

@@ -25,7 +25,7 @@ from shared.errors import (
     TooLong,
     UnsupportedFormat,
 )
-from worker.engine.audio import BLOCK_SECONDS, DecodeLimits, Decoding, decode, sniff
+from worker.engine.audio import BLOCK_SECONDS, DECODER, DecodeLimits, Decoding, decode, sniff
 from worker.engine.media_format import MediaFormat
 from worker.engine.values import SAMPLE_RATE, Pcm
 
@@ -86,11 +86,7 @@ def listen(path: Path, limits: DecodeLimits = LIMITS, **stretch: float) -> tuple
 
 def decoders() -> list[psutil.Process]:
     """Our children that decode; the session's Redis is another one."""
-    return [
-        child
-        for child in psutil.Process().children()
-        if any("decode_child" in word for word in child.cmdline())
-    ]
+    return [child for child in psutil.Process().children() if str(DECODER) in child.cmdline()]
 
 
 def loudest_hertz(pcm: Pcm) -> float:
@@ -520,16 +516,17 @@ def test_the_child_sees_nothing_of_ours(tmp_path: Path, monkeypatch: pytest.Monk
         (child,) = decoders()
         environment, folder = child.environ(), child.cwd()
         files = {descriptor.path for descriptor in child.open_files()}
-        limits = {bound: child.rlimit(bound) for bound in (psutil.RLIMIT_AS, psutil.RLIMIT_CORE)}
+        limits = Path(f"/proc/{child.pid}/limits").read_text().splitlines()
+        status = Path(f"/proc/{child.pid}/status").read_text()
 
         assert "ANANSE_SECRET" not in environment
         assert not Path(folder).exists()
         assert str(tmp_path / "upload") in files
         assert os.getsid(child.pid) == child.pid
-        assert limits == {
-            psutil.RLIMIT_AS: (LIMITS.memory_bytes, LIMITS.memory_bytes),
-            psutil.RLIMIT_CORE: (0, 0),
-        }
+        for bound, most in (("address space", LIMITS.memory_bytes), ("core file size", 0), ("processes", 0)):
+            (line,) = (line for line in limits if line.startswith(f"Max {bound} "))
+            assert line.removeprefix(f"Max {bound}").split()[:2] == [str(most)] * 2
+        assert {"NoNewPrivs:\t1", "Seccomp:\t2"} <= set(status.splitlines())
 
 
 def test_waiting_has_an_end(tmp_path: Path) -> None:
