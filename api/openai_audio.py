@@ -1,6 +1,6 @@
-"""OpenAI's two audio routes over our queue: its clients work unchanged but for their base URL. See docs/adr/0024.
+"""OpenAI's two audio routes over our queue: its clients work unchanged but for their base URL.
 
-The answer waits for the job, however long it takes; a client that goes away cancels it."""
+See docs/adr/0024. The answer waits for the job, however long it takes; a client that goes away cancels it."""
 
 import json
 import math
@@ -35,7 +35,7 @@ from shared.job_store import Event
 from shared.transcript import WindowResult
 
 SILENT_S = 20.0
-"""So long a failure can still have its status; then the answer begins, for proxies and clients give up on silence."""
+"""So long a failure can still have its status; then the answer begins: proxies give up on silence."""
 PAD_S = 10.0
 _BUSY_S = 5.0
 _PADS = {"json": " ", "verbose_json": " ", "text": "\n", "srt": "\n", "vtt": "\n"}
@@ -144,7 +144,7 @@ def _looks(parts: Parts, visitor: Visitor, seconds: float) -> Iterator[Job]:
 
 
 def _padded(parts: Parts, visitor: Visitor, wish: Wish) -> Iterator[str]:
-    """An answer that has begun: a failure now breaks it off, for a whole one with status 200 would be a lie."""
+    """An answer that has begun: a failure breaks it off, for a whole one with status 200 would be a lie."""
     if wish.format == "vtt":
         yield _VTT_HEAD
     try:

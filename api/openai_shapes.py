@@ -1,5 +1,5 @@
-"""OpenAI's audio contract, what goes in and what comes out: its form becomes our options, our transcript its answer.
-Pure functions: no requests, no waiting."""
+"""OpenAI's audio contract: its form becomes our options, our transcript its answer. Pure functions: no
+requests, no waiting."""
 
 import json
 import math

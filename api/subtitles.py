@@ -93,8 +93,8 @@ def _cue(atoms: Sequence[Atom], segment: Segment, width: int) -> Cue:
 
 
 def _fitting(atoms: Sequence[Atom], width: int, most: int) -> int:
-    """How many atoms make the next cue: as many as there is room for, ended where a sentence or clause does if
-    that leaves it more than half full."""
+    """How many atoms make the next cue: as many as there is room for, ended where a sentence or clause does
+    if that leaves it more than half full."""
     lines = _wrapped(atoms, width)
     if len(lines) <= most:
         return len(atoms)

@@ -1,4 +1,4 @@
-"""The client for code that awaits. What is sent and when is in `flows.py` and `calls.py`; here is the socket."""
+"""For code that awaits. What is sent and when is in `flows.py` and `calls.py`; here is the socket."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing

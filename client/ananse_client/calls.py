@@ -84,7 +84,10 @@ def transcribe(
     if tells:
         yield from follow(patience, job.id, until=until)
     left_s = None if timeout_s is None else max(until - patience.clock(), 0.0)
-    completed((yield from wait(patience, job.id, left_s)))
+    try:
+        completed((yield from wait(patience, job.id, left_s)))
+    except WaitTimeout:
+        raise WaitTimeout(job.id, timeout_s or 0.0) from None
     return (yield from transcript(patience, job.id))
 
 

@@ -1,4 +1,4 @@
-"""The client for code that waits. What is sent and when is in `flows.py` and `calls.py`; here is the socket."""
+"""For code that waits. What is sent and when is in `flows.py` and `calls.py`; here is the socket."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence

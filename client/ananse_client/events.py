@@ -20,7 +20,7 @@ _GONE = (404, 401, 403, 410, 422)
 
 
 def follow(patience: Patience, job_id: str, after: str = "", until: float = math.inf) -> Flow[None]:
-    """Tells every event up to the job's end, each once, or to `until` by the clock. Raises what `get` does."""
+    """Tells every event up to the job's end, each once, or to `until`. Raises what `get` does."""
     while True:
         last, is_over = yield from _listen(patience, job_id, after, until)
         if is_over:

@@ -1,4 +1,4 @@
-"""Checks that a webhook comes from the service, as Standard Webhooks 1.0 says (https://www.standardwebhooks.com)."""
+"""Checks that a webhook comes from the service: Standard Webhooks 1.0, https://www.standardwebhooks.com."""
 
 import base64
 import binascii

@@ -175,7 +175,12 @@ def jobs_of(served: Served, tag: str) -> list[dict[str, Any]]:
     ],
 )
 def test_refusals_are_its_exceptions(
-    idle: OpenAI, made: Sound, options: dict[str, Any], kind: type[openai.APIStatusError], code: str, param: str
+    idle: OpenAI,
+    made: Sound,
+    options: dict[str, Any],
+    kind: type[openai.APIStatusError],
+    code: str,
+    param: str | None,
 ) -> None:
     with pytest.raises(kind) as caught:
         transcribe(idle, made.path, **options)
@@ -222,7 +227,9 @@ def test_who_did_not_make_the_job_does_not_cancel_it(served: Served, made: Sound
     assert httpx.get(f"{served.url}/v1/jobs/{job['id']}").json()["status"] == "running"
 
 
-def _ask(served: Served, made: Sound, tag: str, timeout_s: float, stream: str = "false", **headers: str) -> None:
+def _ask(
+    served: Served, made: Sound, tag: str, timeout_s: float, stream: str = "false", **headers: str
+) -> None:
     with httpx.stream(
         "POST",
         f"{served.url}/v1/audio/transcriptions",

@@ -1,5 +1,5 @@
-"""Laws of shaped subtitles: all of the text, in lines and at times that can be read, in every script; and what
-subtitle libraries make of it."""
+"""Laws of shaped subtitles: all of the text, in lines and at times that can be read, in every script; and
+what subtitle libraries make of it."""
 
 import re
 

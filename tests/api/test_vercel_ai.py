@@ -1,4 +1,4 @@
-"""A second client of OpenAI's contract that nobody here wrote, in another language: `make clients` fetches it."""
+"""A second client of OpenAI's contract that nobody here wrote, in JavaScript: `make clients` fetches it."""
 
 import json
 import shutil

@@ -48,7 +48,7 @@ def served(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def working(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """With a worker, and a Redis apart: it would take the jobs of the other."""
     folder = tmp_path_factory.mktemp("working")

@@ -1,5 +1,5 @@
-"""The `ananse` command. Each subcommand is a module with `add_to(subparsers)`; other packages bring theirs by the
-entry point group `ananse.commands`, so that there is one `ananse` whichever of them are installed."""
+"""The `ananse` command. Each subcommand is a module with `add_to(subparsers)`; other packages bring
+theirs by the entry point group `ananse.commands`, so that there is one `ananse` whichever are installed."""
 
 import argparse
 import sys

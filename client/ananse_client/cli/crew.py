@@ -9,7 +9,7 @@ from ananse_client.cli.work import Desk, Outcome
 
 
 def each(desk: Desk, recordings: Sequence[Recording], at_once: int) -> Iterator[Outcome]:
-    """Outcomes in the order of the recordings, as soon as that allows. What a thread dies of is raised here."""
+    """Outcomes in the order of the recordings, as soon as that allows. Raises what a thread dies of."""
     todo: queue.SimpleQueue[int] = queue.SimpleQueue()
     done: queue.SimpleQueue[tuple[int, Outcome | BaseException]] = queue.SimpleQueue()
     for number in range(len(recordings)):

@@ -1,4 +1,4 @@
-"""`ananse doctor MODEL`: examines a Whisper checkpoint as a worker would, where a worker's packages are installed."""
+"""`ananse doctor MODEL`: examines a Whisper checkpoint, where a worker's packages are installed."""
 
 import argparse
 import importlib

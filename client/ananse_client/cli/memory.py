@@ -1,5 +1,5 @@
-"""What was sent before: a small SQLite file, so that a command that is run again goes on where it was stopped and
-nothing is uploaded or paid for twice. Any number of commands may use it at once."""
+"""What was sent before: a small SQLite file, so that a command that is run again goes on where it was stopped
+and nothing is uploaded or paid for twice. Any number of commands may use it at once."""
 
 import hashlib
 import json

@@ -12,9 +12,9 @@ from ananse_client.cli.ending import Exit, code_of, complain, connect, told
 from ananse_client.cli.inputs import find
 from ananse_client.cli.work import Outcome
 
-_EPILOG = """Run again after Ctrl-C, the same command goes on where it was: nothing is uploaded or transcribed twice.
-Exit codes: 0 all done, 1 one or more failed, 2 the command line, 3 the service does not answer, 4 the service does not
-know your key, 130 stopped."""
+_EPILOG = """Run again after Ctrl-C, the same command goes on where it was: nothing is uploaded or transcribed
+twice. Exit codes: 0 all done, 1 one or more failed, 2 the command line, 3 the service does not answer, 4 the
+service does not know your key, 130 stopped."""
 
 
 def add_to(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

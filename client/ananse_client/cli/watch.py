@@ -30,7 +30,7 @@ def add_to(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """A file is begun when its size has not changed between two looks, and not when its transcripts are there."""
+    """A file is begun when it has not changed between two looks, and not when its transcripts are there."""
     folder, output = arguments.folder, arguments.output_dir or arguments.folder
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is no folder")
