@@ -19,7 +19,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 KEEP_MEMORY := MALLOC_ARENA_MAX=2 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=200000000000 MALLOC_TOP_PAD_=268435456
 FAST := not slow and not service and not model
 
-.PHONY: help run test chaos check model peers bench-bento bench-devices bench-ledger bench-metrics bench-objects bench-scale lint lock venv bench clients format clean
+.PHONY: help run test chaos check model peers bench-bento bench-devices bench-ledger bench-metrics bench-objects bench-scale lint lock venv bench clients fuzz audit sbom format clean
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,20 @@ test: $(DEV_STAMP) ## All tests, with a real Redis and the bundled model: half a
 
 chaos: $(DEV_STAMP) ## 10,000 jobs and a kill -9 every 3 s: nothing lost. Half an hour; CHAOS="--jobs 500 --seed 2"
 	@$(PY) -m tests.chaos $(CHAOS)
+
+fuzz: $(DEV_STAMP) ## 10,000 requests made from our OpenAPI document, all answers judged; FUZZ="--seed 2"
+	@env $$($(PY) -m deploy.allocator) $(PY) -m tests.fuzz $(FUZZ)
+
+audit: ## Known vulnerabilities of all that is locked; asks a vulnerability service, so it needs the internet
+	@mkdir -p var
+	@test -x var/audit-venv/bin/pip-audit || { $(if $(PYTHON),$(PYTHON),python3) -m venv var/audit-venv && \
+	  var/audit-venv/bin/python -m pip install --disable-pip-version-check -q pip-audit==2.10.1; }
+	@for list in deploy/requirements/*.txt; do echo "$$list"; \
+	  var/audit-venv/bin/pip-audit --require-hashes --disable-pip --progress-spinner off -r $$list || { \
+	  echo "Found something, or the vulnerability service was out of reach: nothing is known to be clean." >&2; exit 1; }; done
+
+sbom: $(DEV_STAMP) ## A CycloneDX bill of materials for each image, in var/sbom
+	@$(PY) -m deploy.sbom
 
 check: lint ## Format, lint, types, import rules, fast tests: about a minute
 	@$(PY) -m pytest -q -n 2 -m "$(FAST)" $(PYTEST)

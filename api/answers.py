@@ -231,6 +231,9 @@ class SeedHealthOut(BaseModel):
     model: str
     device: str | None
     torch_version: str | None
+    code: Literal["no_worker", "store_unavailable"] | None = Field(
+        None, description="Why it is unhealthy, in the words of problems."
+    )
 
 
 class LiveOut(BaseModel):

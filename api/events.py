@@ -9,7 +9,7 @@ from flask import Response
 from flask_openapi.blueprint import APIBlueprint
 
 from api.jobs import find
-from api.openapi import JOBS, answers, content
+from api.openapi import JOBS, answers
 from api.parts import Parts, parts
 from api.schemas import FollowHeader, JobPath, NoQuery
 from api.waiting import SLICE_S
@@ -22,6 +22,16 @@ PING_S = 15.0
 _LOOK_S = 0.001
 _BUSY_S = 5.0
 _EXAMPLE = 'id: 1764-0\nevent: state\ndata: {"status":"running"}\n\n'
+# Each message of the stream; the fields are the standard's own.
+_EVENT = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {
+        "id": {"type": "string"},
+        "event": {"enum": ["state", "progress", "segments"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
 
 blueprint = APIBlueprint("events", __name__, url_prefix="/v1/jobs", abp_tags=[JOBS])
 
@@ -33,11 +43,12 @@ blueprint = APIBlueprint("events", __name__, url_prefix="/v1/jobs", abp_tags=[JO
         200,
         {
             "description": "`state`, `progress` and `segments` events; the stream ends when the job has.",
-            "content": content("text/event-stream", _EXAMPLE),
+            "content": {"text/event-stream": {"itemSchema": _EVENT, "example": _EXAMPLE}},
         },
         NotFound,
         DependencyError,
-    ),
+    )
+    | {"204": {"description": "The job has ended, and after this event came no other: do not come back."}},
 )
 def follow_job(path: JobPath, query: NoQuery, header: FollowHeader) -> Response:
     """Answers 204 when the job has ended and there is nothing after Last-Event-ID: do not come back."""

@@ -13,9 +13,11 @@ from enum import StrEnum
 from functools import partial
 from typing import Any, cast
 
+from gunicorn.util import write_nonblock
 from gunicorn.workers.gthread import ThreadWorker
 
 from api.parts import EXTENSION
+from api.refusals import refusal
 from shared.settings import Settings
 
 _MOST_HEAD_BYTES = 2**15
@@ -68,6 +70,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         else:
             closed = self._closing.submit(conn.close, graceful=True)
             closed.add_done_callback(lambda _: self.method_queue.defer(self._forget))
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """gunicorn's own answers are pages of HTML that repeat what was sent."""
+        with suppress(OSError):
+            write_nonblock(client, refusal(exc))
 
     def murder_pending(self) -> None:
         """Who keeps us waiting gets no further: what came by then is all there is."""

@@ -12,7 +12,7 @@ from api.answers import DeliveriesOut, DeliveryOut, JobOut, JobsOut
 from api.auth import caller, identify
 from api.durations import guess_duration_s
 from api.estimates import Estimate, estimate
-from api.openapi import JOBS, answers, option_parameters, submit_body
+from api.openapi import JOBS, NOT_MODIFIED, answers, option_parameters, submit_body
 from api.options import merged, query_fields, read_options
 from api.parts import Parts, parts
 from api.problems import one_invalid, request_id
@@ -32,8 +32,10 @@ from shared.errors import (
     LengthRequired,
     NotFound,
     NotReady,
+    Rebuilding,
     StorageFull,
     UnknownModel,
+    UnsupportedEncoding,
     UnsupportedMediaType,
     UnsupportedOption,
     UploadTooLarge,
@@ -67,6 +69,7 @@ blueprint = APIBlueprint("jobs", __name__, url_prefix="/v1/jobs", abp_tags=[JOBS
         LengthRequired,
         UploadTooLarge,
         UnsupportedMediaType,
+        UnsupportedEncoding,
         IncompleteUpload,
         UrlIngestUnavailable,
         BacklogFull,
@@ -100,7 +103,9 @@ def list_jobs(query: JobsQuery) -> Response:
     return json_answer(JobsOut(jobs=jobs, next_cursor=page.next_cursor).model_dump_json())
 
 
-@blueprint.get("/<job_id>", summary="Read a job", responses=answers(200, JobOut, NotFound))
+@blueprint.get(
+    "/<job_id>", summary="Read a job", responses=answers(200, JobOut, NotFound, Rebuilding) | NOT_MODIFIED
+)
 def get_job(path: JobPath, query: JobQuery) -> Response:
     """With `wait` the answer is held back until the state changes, or the time is over."""
     job = find(path.job_id)
@@ -131,7 +136,7 @@ def cancel_job(path: JobPath, query: NoQuery) -> Response:
 @blueprint.post(
     "/<job_id>/retry",
     summary="Try a failed or canceled job again",
-    responses=answers(202, JobOut, NotFound, NotReady, JobEnded, Expired),
+    responses=answers(202, JobOut, NotFound, NotReady, JobEnded, Expired, BacklogFull, StorageFull),
 )
 def retry_job(path: JobPath, query: NoQuery) -> Response:
     """A new job with the same recording and options; the old one stays as it ended."""

@@ -39,9 +39,17 @@ SECURITY_SCHEMES = {
     }
 }
 """Where every operation says what it takes: see `guarded`."""
+NOT_MODIFIED: ResponseDict = {"304": {"description": "Nothing has changed since `If-None-Match`."}}
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Sent again with the same request, the first job is answered and none is made.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
+}
 
 _REF = "#/components/schemas/{model}"
-_BINARY = {"type": "string", "contentMediaType": "application/octet-stream"}
+_RECORDING = {"type": "string", "contentMediaType": "application/octet-stream", "minLength": 1}
 
 
 def answers(
@@ -90,14 +98,14 @@ def content(mimetype: str, example: str) -> dict[str, Any]:
 def submit_body(file_field: str) -> dict[str, Any]:
     """The three ways to hand over a recording."""
     form = _options_schema()
-    form["properties"] = {file_field: _BINARY | {"description": "The recording."}} | form["properties"]
+    form["properties"] = {file_field: _RECORDING | {"description": "The recording."}} | form["properties"]
     form["required"] = [file_field]
     return {
         "required": True,
         "content": {
             "multipart/form-data": {"schema": form},
-            "application/octet-stream": {"schema": _BINARY},
-            "audio/*": {"schema": _BINARY},
+            "application/octet-stream": {"schema": _RECORDING},
+            "audio/*": {"schema": _RECORDING},
             "application/json": {
                 "schema": UrlJobIn.model_json_schema(),
                 "example": {"audio_url": "https://example.org/talk.mp3", "language": "en"},
@@ -151,28 +159,31 @@ def option_parameters() -> list[dict[str, Any]]:
     """Options in the query, for bodies that are the recording itself."""
     name = {"type": "string", "description": "The file's name, for a body that is the recording."}
     options = {"name": name} | _options_schema()["properties"]
-    key = {
-        "name": "Idempotency-Key",
-        "in": "header",
+    return [IDEMPOTENCY_KEY, *(_parameter(option, schema) for option, schema in options.items())]
+
+
+def _parameter(option: str, schema: dict[str, Any]) -> dict[str, Any]:
+    is_json = schema["type"] == "object"
+    return {
+        "name": option,
+        "in": "query",
         "required": False,
-        "description": "Sent again with the same request, the first job is answered and none is made.",
-        "schema": {"type": "string", "maxLength": 255},
-    }
-    return [key] + [
-        {
-            "name": option,
-            "in": "query",
-            "required": False,
-            "description": schema.get("description", ""),
-            "schema": {"type": "string"} if option == "metadata" else schema,
-        }
-        for option, schema in options.items()
-    ]
+        "description": schema.get("description", ""),
+    } | ({"content": {"application/json": {"schema": schema}}} if is_json else {"schema": schema})
 
 
 def _options_schema() -> dict[str, Any]:
+    """Options as text has them: there is no null in a form or a query, what is not said is left out."""
     schema = OptionsIn.model_json_schema()
-    return {"type": "object", "properties": schema["properties"]}
+    properties = {name: _without_null(option) for name, option in schema["properties"].items()}
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def _without_null(option: dict[str, Any]) -> dict[str, Any]:
+    if "anyOf" not in option:
+        return option
+    (kind,) = (kind for kind in option["anyOf"] if kind != {"type": "null"})
+    return {name: value for name, value in option.items() if name not in ("anyOf", "default")} | kind
 
 
 def _problem_answer(kinds: list[type[ServiceError]]) -> dict[str, Any]:

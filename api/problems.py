@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from api.answers import FieldError
+from api.headers import secure
 from api.requests import visit
 from shared import errors
 from shared.errors import InvalidOption, RequestError, ServiceError
@@ -30,6 +31,7 @@ _BY_STATUS: dict[int, type[ServiceError]] = {
     411: errors.LengthRequired,
     413: errors.UploadTooLarge,
     415: errors.UnsupportedMediaType,
+    416: errors.RangeNotSatisfiable,
 }
 
 
@@ -85,11 +87,7 @@ def install(app: Flask) -> None:
 
 def _finish_answer(answer: Response) -> Response:
     answer.headers[REQUEST_ID_HEADER] = request_id()
-    answer.headers.setdefault("X-Content-Type-Options", "nosniff")
-    answer.headers.setdefault("Referrer-Policy", "no-referrer")
-    answer.headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-    caching = "no-store" if answer.status_code >= 400 else "private, no-cache"
-    answer.headers.setdefault("Cache-Control", caching)
+    secure(answer.headers, answer.status_code)
     return answer
 
 
@@ -147,18 +145,23 @@ def _problem(error: ServiceError, status: int) -> Response:
     visit().code = error.code
     if request.path.startswith(OPENAI_ROUTES):
         return _envelope(error, status)
-    document: dict[str, Any] = {
+    told = document(error, request.path, request_id()) | {"status": status}
+    if isinstance(error, InvalidOptions):
+        told["errors"] = [found.model_dump() for found in error.fields]
+    return Response(json.dumps(told), status, content_type=PROBLEM_TYPE)
+
+
+def document(error: ServiceError, instance: str, request_id: str) -> dict[str, Any]:
+    """What every problem says."""
+    return {
         "type": f"/problems/{error.code}",
         "title": error.title,
-        "status": status,
+        "status": error.status,
         "detail": error.detail,
-        "instance": request.path,
+        "instance": instance,
         "code": error.code,
-        "request_id": request_id(),
+        "request_id": request_id,
     }
-    if isinstance(error, InvalidOptions):
-        document["errors"] = [found.model_dump() for found in error.fields]
-    return Response(json.dumps(document), status, content_type=PROBLEM_TYPE)
 
 
 def _message(found: Any) -> str:

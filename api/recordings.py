@@ -10,12 +10,12 @@ from flask_openapi.blueprint import APIBlueprint
 from werkzeug.wsgi import FileWrapper
 
 from api.jobs import find
-from api.openapi import JOBS, answers
+from api.openapi import JOBS, NOT_MODIFIED, answers
 from api.parts import Parts, parts
 from api.schemas import JobPath, NoQuery
 from shared import job_files
 from shared.blob_store import BlobMissing
-from shared.errors import Expired, NotFound
+from shared.errors import Expired, NotFound, RangeNotSatisfiable
 from shared.job import Job
 
 _BLOCK_BYTES = 2**16
@@ -33,6 +33,10 @@ _MIMETYPES = {
     "matroska": "video/webm",
     "webm": "video/webm",
 }
+_BYTES = {
+    "description": "The bytes that were sent.",
+    "content": {mimetype: {} for mimetype in sorted({_UNKNOWN, *_MIMETYPES.values()})},
+}
 
 blueprint = APIBlueprint("recordings", __name__, url_prefix="/v1/jobs", abp_tags=[JOBS])
 
@@ -40,9 +44,7 @@ blueprint = APIBlueprint("recordings", __name__, url_prefix="/v1/jobs", abp_tags
 @blueprint.get(
     "/<job_id>/audio",
     summary="The recording back",
-    responses=answers(
-        200, {"description": "The bytes that were sent.", "content": {_UNKNOWN: {}}}, NotFound, Expired
-    ),
+    responses=answers(200, _BYTES, NotFound, Expired, RangeNotSatisfiable) | {"206": _BYTES} | NOT_MODIFIED,
 )
 def get_audio(path: JobPath, query: NoQuery) -> Response:
     """Takes Range and If-None-Match."""

@@ -1,6 +1,7 @@
 """What clients send, typed once: options, paths and queries. The OpenAPI document is made from these; what
 clients get is in `answers.py`."""
 
+import re
 import unicodedata
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -24,6 +25,10 @@ MOST_METADATA = 16
 MOST_METADATA_CHARS = 16_384
 
 _TOKEN = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$"
+_PLAIN = r"^[^\u0000-\u001f\u007f-\u009f]*$"
+_ADDRESS = r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s\u0000-\u0020\u007f-\u009f]+$"
+# A bare number would be taken for seconds since 1970.
+_INSTANT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
 _HEADER_VALUE = r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$"
 # A client may add one header of its own, not change what frames, routes or signs the message.
 _RESERVED_HEADERS = frozenset(
@@ -40,6 +45,12 @@ def _plain(text: str) -> str:
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
         raise ValueError("must not hold control characters")
     return text
+
+
+def _instant(given: Any) -> Any:
+    if isinstance(given, str) and not _INSTANT.match(given):
+        raise ValueError("must be ISO 8601 with a time zone")
+    return given
 
 
 def _callback_url(text: str) -> str:
@@ -74,12 +85,19 @@ def _json_object(given: Any) -> Any:
         raise ValueError("must be a JSON object of strings") from None
 
 
-Plain = Annotated[str, AfterValidator(_plain)]
-CallbackUrl = Annotated[Plain, StringConstraints(max_length=2048), AfterValidator(_callback_url)]
+# `pattern` in the document only: what the functions check, as far as it can be said there.
+Plain = Annotated[str, AfterValidator(_plain), Field(json_schema_extra={"pattern": _PLAIN})]
+CallbackUrl = Annotated[
+    str,
+    StringConstraints(max_length=2048),
+    AfterValidator(_plain),
+    AfterValidator(_callback_url),
+    Field(json_schema_extra={"pattern": _ADDRESS}),
+]
 HeaderName = Annotated[str, StringConstraints(pattern=_TOKEN), AfterValidator(_header_name)]
 HeaderValue = Annotated[str, StringConstraints(pattern=_HEADER_VALUE, max_length=4096)]
-MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_plain)]
-MetadataValue = Annotated[str, StringConstraints(max_length=512), AfterValidator(_plain)]
+MetadataKey = Annotated[Plain, StringConstraints(min_length=1, max_length=64)]
+MetadataValue = Annotated[Plain, StringConstraints(max_length=512)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -214,7 +232,9 @@ class JobsQuery(Strict):
     status: Status | None = None
     model: Plain | None = None
     tag: Plain | None = None
-    created_after: AwareDatetime | None = Field(None, description="ISO 8601 with a time zone.")
+    created_after: Annotated[AwareDatetime, BeforeValidator(_instant)] | None = Field(
+        None, description="ISO 8601 with a time zone."
+    )
     cursor: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,16}-[A-Za-z0-9_-]{1,64}$")] | None = Field(
         None, description="`next_cursor` of the page before."
     )

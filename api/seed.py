@@ -1,23 +1,30 @@
 """The two routes of the server this one grew from: its answers, over our queue, with honest failures."""
 
+from typing import Literal
+
 from flask import Response
 from flask_openapi.blueprint import APIBlueprint
 
 from api.answers import JobOut, SeedHealthOut, SeedMetadataOut, SeedOut
 from api.jobs import accepted, json_answer, take_in
-from api.openapi import SEED, answers, form_body
+from api.openapi import IDEMPOTENCY_KEY, SEED, answers, form_body, json_content
 from api.parts import Parts, parts
-from api.problems import error_class
+from api.problems import all_errors, error_class
 from api.schemas import NoQuery
 from api.transcripts import read_transcript
 from api.waiting import wait_for
 from shared.errors import (
-    DependencyError,
+    BacklogFull,
+    Expired,
+    IdempotencyMismatch,
     IncompleteUpload,
+    JobError,
     LengthRequired,
     NoTranscript,
     StorageFull,
+    StoreUnavailable,
     UnknownModel,
+    UnsupportedEncoding,
     UnsupportedMediaType,
     UnsupportedOption,
     UploadTooLarge,
@@ -31,17 +38,23 @@ blueprint = APIBlueprint("seed", __name__, abp_tags=[SEED])
     "/transcribe",
     summary="Transcribe and wait",
     request_body=form_body("audio_file"),
+    openapi_extensions={"parameters": [IDEMPOTENCY_KEY]},
     responses=answers(
         200,
         SeedOut,
         NoTranscript,
+        IdempotencyMismatch,
+        Expired,
         UnknownModel,
         UnsupportedOption,
         LengthRequired,
         UploadTooLarge,
         UnsupportedMediaType,
+        UnsupportedEncoding,
         IncompleteUpload,
+        BacklogFull,
         StorageFull,
+        *(kind for kind in all_errors() if issubclass(kind, JobError)),
     )
     | answers(202, JobOut),
 )
@@ -54,11 +67,21 @@ def transcribe() -> Response:
     return json_answer(seed_out(parts(), job).model_dump_json())
 
 
-@blueprint.get("/health", summary="Can it transcribe now", responses=answers(200, SeedHealthOut))
+@blueprint.get(
+    "/health",
+    summary="Can it transcribe now",
+    responses=answers(200, SeedHealthOut)
+    | {"503": {"description": "It cannot, and why.", "content": json_content(SeedHealthOut)}},
+)
 def health(query: NoQuery) -> Response:
     """503 when no worker is up for the default model, or the job store does not answer."""
     shape = seed_health(parts())
-    return json_answer(shape.model_dump_json(), 200 if shape.status == "healthy" else 503)
+    text = shape.model_dump_json(exclude_unset=True)
+    return json_answer(text, 200 if shape.status == "healthy" else 503)
+
+
+def _unhealthy(model: str, code: Literal["no_worker", "store_unavailable"]) -> SeedHealthOut:
+    return SeedHealthOut(status="unhealthy", model=model, device=None, torch_version=None, code=code)
 
 
 def seed_out(parts: Parts, job: Job) -> SeedOut:
@@ -83,10 +106,10 @@ def seed_health(parts: Parts) -> SeedHealthOut:
     model = parts.models[0].name
     try:
         cards = [card for worker in parts.fleet.live() for card in worker.models if card.name == model]
-    except DependencyError:
-        cards = []
+    except StoreUnavailable:
+        return _unhealthy(model, "store_unavailable")
     if not cards:
-        return SeedHealthOut(status="unhealthy", model=model, device=None, torch_version=None)
+        return _unhealthy(model, "no_worker")
     card = cards[0]
     return SeedHealthOut(
         status="healthy", model=model, device=card.device, torch_version=card.details.get("torch")

@@ -25,6 +25,7 @@ from shared.errors import (
     LengthRequired,
     RequestError,
     StorageFull,
+    UnsupportedEncoding,
     UnsupportedMediaType,
     UploadTooLarge,
 )
@@ -189,8 +190,14 @@ def _refuse_early(request: Request, blobs: BlobStore, limits: UploadLimits) -> N
             "Send the recording as multipart/form-data, or as the body with a Content-Type like audio/wav "
             "or application/octet-stream."
         )
+    if request.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+        # A few bytes that unfold to gigabytes: the recording is compressed already.
+        raise UnsupportedEncoding("Send the body as it is, without Content-Encoding.")
+    transfer = request.headers.get("Transfer-Encoding", "").strip().lower()
+    if transfer not in ("", "chunked"):
+        raise UnsupportedEncoding("Of transfer codings, `chunked` alone is taken.")
     length = request.content_length
-    if length is None and "chunked" not in request.headers.get("Transfer-Encoding", "").lower():
+    if length is None and not transfer:
         raise LengthRequired()
     overhead = MOST_FORM_BYTES if request.mimetype == FORM else 0
     if length is not None and length > limits.max_bytes + overhead:

@@ -3,8 +3,10 @@
 The password is handed over inside the process, so it stands on no command line.
 """
 
+import os
 import secrets
 import sys
+from collections.abc import Iterable
 
 import flower.options  # noqa: F401 - defines the options set below
 from tornado.options import options
@@ -18,6 +20,9 @@ PURGE_OFFLINE_WORKERS_S = 300
 TASKS_COLUMNS = "name,args,state,received,started,runtime,worker,uuid"
 """The arguments are a job's id and its step: what an operator looks for."""
 
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_OTHERS = "FLOWER_"
+
 
 def main() -> None:
     try:
@@ -28,12 +33,16 @@ def main() -> None:
 
 
 def run(settings: Settings) -> None:
+    """Raises SettingsError where Flower would be open to strangers."""
+    _refuse_foreign_options(os.environ)
     options.basic_auth = [f"{settings.flower_user}:{_password(settings)}"]
     make_celery(settings.broker).start(
         [
             "flower",
             f"--address={settings.host}",
             f"--port={settings.flower_port}",
+            # Not whatever file of that name lies in the current folder: it is run as Python.
+            f"--conf={os.devnull}",
             "--read_only",
             f"--tasks_columns={TASKS_COLUMNS}",
             "--persistent=False",
@@ -43,6 +52,14 @@ def run(settings: Settings) -> None:
     )
 
 
+def _refuse_foreign_options(names: Iterable[str]) -> None:
+    """Flower reads variables of its own, which would go before ours: its password, its door for everybody."""
+    if found := sorted(name for name in names if name.startswith(_OTHERS)):
+        raise SettingsError(
+            f"{', '.join(found)}: Flower is set up by ANANSE_FLOWER_* alone; unset the others."
+        )
+
+
 def make_password() -> str:
     return secrets.token_urlsafe(12)
 
@@ -50,6 +67,11 @@ def make_password() -> str:
 def _password(settings: Settings) -> str:
     if settings.flower_password:
         password = settings.flower_password.get_secret_value()
+    elif settings.host not in _LOOPBACK:
+        # One that is made up stands in the log, which others read.
+        raise SettingsError(
+            f"ANANSE_FLOWER_PASSWORD must be set: at {settings.host} Flower can be reached from elsewhere."
+        )
     else:
         password = make_password()
         sys.stderr.write(f"flower: user {settings.flower_user}, password {password}\n")

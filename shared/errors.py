@@ -128,6 +128,30 @@ class UnsupportedMediaType(RequestError):
     status = 415
 
 
+class UnsupportedEncoding(RequestError):
+    code = "unsupported_encoding"
+    title = "The request body is compressed or coded in a way that is not taken here"
+    status = 415
+
+
+class UriTooLong(RequestError):
+    code = "uri_too_long"
+    title = "The request's address is too long"
+    status = 414
+
+
+class RangeNotSatisfiable(RequestError):
+    code = "range_not_satisfiable"
+    title = "The recording has no such range of bytes"
+    status = 416
+
+
+class HeadersTooLarge(RequestError):
+    code = "headers_too_large"
+    title = "The request's headers are too many or too large"
+    status = 431
+
+
 class IncompleteUpload(RequestError):
     code = "incomplete_upload"
     title = "The upload ended before its declared length"

@@ -11,16 +11,15 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from shared.devices import AUTO, CPU, card_number, check_device, parse_devices
+from shared.devices import AUTO, check_device, parse_devices
 from shared.models import parse_models
+from shared.secret_files import SECRETS_DIR, fault_of, secret_files
 
 PREFIX = "ANANSE_"
 _HTTP_ADDRESS = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 _BROKERS = ("redis", "rediss", "unix", "amqp", "amqps")
 _OF_CLIENTS = frozenset({"ANANSE_URL", "ANANSE_API_KEY"})
 """What `ananse transcribe` reads: no settings of the service, which may run in the same shell."""
-SECRETS_DIR = Path("/run/secrets")
-"""Where Docker and Kubernetes put secrets, a file each: `ananse_redis_url` for ANANSE_REDIS_URL."""
 OBJECT_PART_BYTES = 5 * 2**20
 """The least an object store takes as a part of an upload."""
 MOST_OBJECT_BYTES = OBJECT_PART_BYTES * 10_000
@@ -32,20 +31,32 @@ class SettingsError(Exception):
 
 
 class Settings(BaseSettings):
-    """Where the service stands and how much it takes. Sizes in bytes, times in seconds."""
+    """Where the service stands and how much it takes. Sizes in bytes, times in seconds.
+
+    Printed, it shows no secret, and no address that may hold one.
+    """
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True, allow_inf_nan=False
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="forbid",
+        env_ignore_empty=True,
+        allow_inf_nan=False,
+        # A wrong value may be a secret in the wrong place.
+        hide_input_in_errors=True,
     )
 
     # Where things are
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
-        description="Job store and Celery broker; `unix://` and `rediss://` work too. "
+        repr=False,
+        description="Job store and Celery broker; `unix://` and, over TLS, `rediss://` work too: "
+        "`rediss://host:6380/0?ssl_ca_certs=/ca.pem&ssl_certfile=/own.pem&ssl_keyfile=/own.key`. "
         "Left out, `ananse up` starts one.",
     )
     broker_url: str | None = Field(
         None,
+        repr=False,
         description="Another Celery broker than the job store: a Redis of its own, or RabbitMQ (`amqp://`, "
         "`amqps://`). Only hints go there, see `docs/scaling.md`.",
     )
@@ -59,11 +70,12 @@ class Settings(BaseSettings):
         "`[alias=]source[@revision][?window_s=8&device=cuda:0+cpu&batch_size=16&dtype=float16]`. "
         "The first is the default.",
     )
-    hf_endpoint: str | None = Field(None, description="Another model hub than the public one.")
+    hf_endpoint: str | None = Field(None, repr=False, description="Another model hub than the public one.")
 
     # Object store
     s3_endpoint: str | None = Field(
         None,
+        repr=False,
         description="For `s3://`: address of a store that is not AWS's, such as `https://minio.example:9000`.",
     )
     s3_region: str | None = Field(
@@ -247,6 +259,7 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged.")
     otlp_endpoint: str | None = Field(
         None,
+        repr=False,
         description="Where traces go: an OpenTelemetry collector's OTLP/HTTP address, like "
         "`http://collector:4318`; needs the extra `tracing`. Left out, there are none.",
     )
@@ -339,11 +352,11 @@ def load(secrets_dir: Path = SECRETS_DIR) -> Settings:
     Raises SettingsError, in one sentence for all that is wrong, unknown names included.
     """
     known = {PREFIX + name.upper() for name in Settings.model_fields}
-    secrets = _secrets(secrets_dir)
+    secrets = secret_files(secrets_dir, PREFIX)
     names = [name for name in sorted(os.environ) if name.startswith(PREFIX) and name not in _OF_CLIENTS]
     wrong = [f"{name} is not a setting" for name in names if name not in known]
     wrong += [f"{path} is not a setting" for path in secrets if path.name.upper() not in known]
-    faults = [f"{path} {fault}" for path in secrets if (fault := _fault(path))]
+    faults = [f"{path} {fault}" for path in secrets if (fault := fault_of(path))]
     wrong += faults
     try:
         settings = Settings(_secrets_dir=secrets_dir if secrets and not faults else None)
@@ -355,44 +368,3 @@ def load(secrets_dir: Path = SECRETS_DIR) -> Settings:
         if not wrong:
             return settings
     raise SettingsError("; ".join(wrong) + ". See docs/configuration.md.")
-
-
-def see_only(device: str) -> None:
-    """Hides all cards from this process but its own, which is then CUDA's first. To be called before torch
-    looks: a context that some library opens on a card it was not meant for takes memory there for good.
-
-    Raises SettingsError when there is no such card.
-    """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    number = card_number(device)
-    if device == CPU:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    elif visible is None:
-        # CUDA counts the fastest card first, unless told to count as nvidia-smi does.
-        os.environ |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(number)}
-    else:
-        cards = [card for card in visible.split(",") if card.strip()]
-        if number < len(cards):
-            os.environ["CUDA_VISIBLE_DEVICES"] = cards[number]
-        elif device != AUTO:
-            raise SettingsError(
-                f"ANANSE_DEVICE: there is no {device}, CUDA_VISIBLE_DEVICES shows {len(cards)} of the cards."
-            )
-
-
-def _secrets(folder: Path) -> list[Path]:
-    """What lies there for us; others may keep theirs beside it."""
-    try:
-        return sorted(path for path in folder.iterdir() if path.name.upper().startswith(PREFIX))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _fault(path: Path) -> str:
-    """Why it cannot be taken as a secret, if so. Docker makes a folder of a file that is not there."""
-    if not path.is_file():
-        return "is no file"
-    try:
-        return "" if path.read_text().strip() else "is empty"
-    except (OSError, UnicodeDecodeError):
-        return "cannot be read"

@@ -3,13 +3,15 @@
 The Celery settings stand here because both sides send.
 """
 
+import ssl
 from collections.abc import Iterable
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from amqp.exceptions import AMQPError
 from celery import Celery
 from kombu.exceptions import KombuError, OperationalError
+from kombu.utils.url import parse_url
 
 from shared.errors import StoreUnavailable
 from shared.fleet import Fleet
@@ -69,6 +71,7 @@ def make_celery(url: str, timeout_s: float = 10) -> Celery:
         worker_redirect_stdouts=False,
         event_queue_expires=60,
         task_create_missing_queues=True,
+        broker_use_ssl=_tls_of(url) or False,
         broker_transport_options=_amqp_options(timeout_s) if is_amqp else _redis_options(timeout_s),
     )
     return celery
@@ -81,10 +84,22 @@ def _is_amqp(url: str) -> bool:
 def broker_url(redis_url: str) -> str:
     """kombu's spelling of the URL; redis-py's `unix://PATH?db=0` is its `redis+socket://`."""
     parts = urlsplit(redis_url)
+    if parts.scheme == "rediss":
+        words = (pair for pair in parts.query.split("&") if pair and not pair.startswith("ssl_"))
+        return urlunsplit(parts._replace(query="&".join(words)))
     if parts.scheme != "unix":
         return redis_url
     database = dict(pair.split("=", 1) for pair in parts.query.split("&") if "=" in pair).get("db", "0")
     return f"redis+socket://{parts.path}?virtual_host={database}"
+
+
+def _tls_of(url: str) -> dict[str, Any]:
+    """What redis-py reads in the query, for kombu and Flower, which look for it here. Without any of it both
+    would talk, and say the password, in the clear."""
+    if not url.startswith("rediss://"):
+        return {}
+    found: dict[str, Any] = {"ssl_cert_reqs": ssl.CERT_REQUIRED} | parse_url(url).get("ssl", {})
+    return found
 
 
 def _amqp_options(timeout_s: float) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The closed list of error codes, each produced: what the API answers with. How jobs fail is in
-`test_every_failure.py`, what only a loaded service says in `test_overload.py`; a code that is nowhere
-fails here."""
+`test_every_failure.py`, what only a loaded service says in `test_overload.py`, what only gunicorn says in
+`api/test_refusals.py`; a code that is nowhere fails here."""
 
 import shutil
 from collections.abc import Iterator
@@ -18,6 +18,7 @@ from shared.job import Status
 from shared.ledger import FINISH, PREPARE, Ledger, part_step
 from shared.redis_store import RedisStore
 from shared.settings import Settings
+from tests.api.test_refusals import REFUSED
 from tests.support.codes import Doors, Table, below, check_problem, opened, sound
 from tests.support.keys import bearer, make_key
 from tests.support.worker_context import MODEL
@@ -178,6 +179,16 @@ def a_form_that_can_hold_no_file(doors: Doors) -> TestResponse:
     return post(doors, content_type="application/x-www-form-urlencoded")
 
 
+@ANSWERS.produces("unsupported_encoding")
+def a_body_that_would_have_to_be_unpacked(doors: Doors) -> TestResponse:
+    return post(doors, headers={"Content-Encoding": "gzip"})
+
+
+@ANSWERS.produces("range_not_satisfiable")
+def a_range_beyond_the_end(doors: Doors) -> TestResponse:
+    return doors.get(doors.submit(), "/audio", Range="bytes=99-")
+
+
 @ANSWERS.produces("incomplete_upload")
 def a_client_that_goes_away(doors: Doors) -> TestResponse:
     return post_declared(doors, 99, b"sound")
@@ -245,7 +256,7 @@ def test_every_code_of_the_tree_has_its_case() -> None:
     assert FAILURES.keys() | OVERLOAD_FAILURES.keys() == {
         kind.code for kind in kinds if issubclass(kind, JobError)
     }
-    assert ANSWERS.keys() | OVERLOAD_ANSWERS.keys() | set(PUT_OFF) == {
+    assert ANSWERS.keys() | OVERLOAD_ANSWERS.keys() | set(PUT_OFF) | REFUSED.keys() == {
         kind.code for kind in kinds if not issubclass(kind, JobError)
     }
 

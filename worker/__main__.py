@@ -3,7 +3,8 @@
 import sys
 
 from shared import log
-from shared.settings import SettingsError, load, see_only
+from shared.settings import SettingsError, load
+from shared.visible_cards import see_only
 from worker.engine.values import ModelUnavailable
 
 EXIT_CONFIGURATION = 78

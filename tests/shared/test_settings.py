@@ -227,3 +227,34 @@ def test_what_is_wrong_in_a_file_does_not_spill_it(tmp_path: Path) -> None:
 
 def test_there_need_not_be_any_secrets(tmp_path: Path) -> None:
     assert load(tmp_path / "none") == Settings()
+
+
+def test_no_secret_is_in_what_is_printed_of_it() -> None:
+    settings = Settings(
+        redis_url="rediss://api:marker@example.org/0",
+        broker_url="amqps://api:marker@example.org",
+        hf_endpoint="https://user:marker@example.org",
+        s3_endpoint="https://user:marker@example.org",
+        otlp_endpoint="https://user:marker@example.org",
+        s3_access_key_id="key",
+        s3_secret_access_key="marker",
+        webhook_secret="whsec_marker",
+        flower_password="marker",
+    )
+
+    for text in (repr(settings), str(settings), f"{settings}"):
+        assert "marker" not in text
+        assert "lease_s" in text
+
+
+def test_a_secret_in_the_wrong_place_is_not_repeated(give: pytest.MonkeyPatch) -> None:
+    give.setenv("ANANSE_BROKER_URL", "marker://api:marker@example.org")
+    give.setenv("ANANSE_PORT", "marker")
+    give.setenv("ANANSE_OTLP_ENDPOINT", "marker")
+
+    with pytest.raises(SettingsError) as raised:
+        load()
+    with pytest.raises(ValidationError) as foreign:
+        Settings(port="marker")  # type: ignore[arg-type]
+
+    assert "marker" not in str(raised.value) + str(foreign.value)

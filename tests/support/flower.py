@@ -4,8 +4,9 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -14,39 +15,48 @@ from shared.settings import Settings
 from tests.support.waiting import wait_until
 
 _ROOT = Path(__file__).parents[2]
-_PASSWORD = "a-password-of-tests"
+PASSWORD = "marker-flower-password"
+
+
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """Called with a path, it gives what Flower answers to who has the password."""
+
+    url: str
+    client: httpx.Client
+
+    def __call__(self, path: str) -> str:
+        try:
+            return self.client.get(path).text
+        except httpx.TransportError:
+            return ""
 
 
 @contextmanager
-def flower(settings: Settings) -> Iterator[Callable[[str], str]]:
-    """A function that gives what Flower answers to a path."""
+def flower(settings: Settings, log: Path = Path(os.devnull)) -> Iterator[Watcher]:
+    """Flower, as it is run; what it writes goes to `log`."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     ours = {
         "ANANSE_REDIS_URL": settings.redis_url,
+        "ANANSE_HOST": settings.host,
         "ANANSE_FLOWER_PORT": str(port),
-        "ANANSE_FLOWER_PASSWORD": _PASSWORD,
+        "ANANSE_FLOWER_PASSWORD": PASSWORD,
     }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "deploy.flower_app"],
-        cwd=_ROOT,
-        env=os.environ | ours,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    client = httpx.Client(
-        base_url=f"http://127.0.0.1:{port}", auth=("ananse", _PASSWORD), trust_env=False, timeout=20
-    )
-
-    def ask(path: str) -> str:
-        try:
-            return client.get(path).text
-        except httpx.TransportError:
-            return ""
-
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "deploy.flower_app"],
+            cwd=_ROOT,
+            env=os.environ | ours,
+            stdout=output,
+            stderr=output,
+        )
+    url = f"http://127.0.0.1:{port}"
+    client = httpx.Client(base_url=url, auth=("ananse", PASSWORD), trust_env=False, timeout=20)
+    watcher = Watcher(url, client)
     try:
-        wait_until(lambda: process.poll() is None and ask("/healthcheck") == "OK", 60)
-        yield ask
+        wait_until(lambda: process.poll() is None and watcher("/healthcheck") == "OK", 60)
+        yield watcher
     finally:
         client.close()
         process.terminate()
