@@ -128,7 +128,7 @@ def openai_body() -> dict[str, Any]:
     form = {
         "type": "object",
         "properties": {
-            "file": _BINARY | {"description": "The recording."},
+            "file": _RECORDING | {"description": "The recording."},
             "model": text | {"description": "One of ours; `whisper-1` is the default one."},
             "response_format": text
             | {"enum": ["json", "text", "srt", "verbose_json", "vtt"], "default": "json"},
