@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from shared.errors import StoreUnavailable
 from shared.fleet import Fleet
@@ -30,6 +31,7 @@ pytestmark = pytest.mark.redis
 
 _GIVE_UP_S = 5.0
 _HANDSHAKE = 0x16
+_AWAY = (OperationalError, RedisError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ def ways(url: str) -> Iterator[None]:
         try:
             connection.ensure_connection(max_retries=1, interval_start=0)
             connection.default_channel.queue_declare("x", passive=False)
-        except (OperationalError, OSError):
+        except _AWAY:
             yield
 
 
@@ -142,7 +144,7 @@ def test_the_broker_is_never_spoken_to_in_the_clear(query: str) -> None:
         thread = threading.Thread(target=hear, args=(listener,))
         thread.start()
         url = f"rediss://api:marker@127.0.0.1:{listener.getsockname()[1]}/0{query}"
-        with make_celery(url, 2).connection_for_write() as connection, suppress(OperationalError, OSError):
+        with make_celery(url, 2).connection_for_write() as connection, suppress(*_AWAY):
             connection.ensure_connection(max_retries=1, interval_start=0)
         thread.join()
 
