@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from shared.transcript import Word
-from worker.engine.decoder import Decoder
+from worker.engine.text_decoder import Decoder
 from worker.engine.utterances import Piece
 from worker.engine.values import Utterance
 
