@@ -218,7 +218,8 @@ def _about(sizes: Sizes, rounds: int, sent: Sequence[Recording]) -> dict[str, st
         f"Python {platform.python_version()}",
         "Recordings": f"{len(sent)} of {seconds[0]:.0f} to {seconds[-1]:.0f} s, together "
         f"{sum(seconds):.0f} s; {long} are longer than {WINDOW_S:.0f} s; WAV, 16 kHz",
-        "Load": f"{sizes.clients} clients, {'one round' if rounds == 1 else f'the median of {rounds} rounds'}",
+        "Load": f"{sizes.clients} clients, "
+        + ("one round" if rounds == 1 else f"the median of {rounds} rounds"),
         "Both": f"`models/synthetic-en` in float32, language found by the model, {THREADS} threads, the "
         f"allocator of `ananse up`; torch {versions['torch']}, transformers {versions['transformers']}",
         "BentoML": f"{versions['bentoml']}, `benchmarks/bento/service.py`. The seed: timeout 60 s, "
