@@ -168,6 +168,10 @@ def test_a_full_key_is_told_before_its_recording_is_read(
     accepted, job_id = send()
     assert accepted == 202
     assert send() == (429, "too_many_jobs")
+    cut = {"CONTENT_LENGTH": str(len(recording) + 1)}
+    body = {"data": recording, "content_type": "audio/wav", "headers": bearer(key)}
+    unread = client.post("/v1/jobs", environ_overrides=cut, **body)
+    assert unread.json["code"] == "too_many_jobs", "read to its end, it would be incomplete"
     # With a key of its own it may be one that was taken before, so it is read, and gone again.
     assert send(**{"Idempotency-Key": "k"}) == (429, "too_many_jobs")
     assert parts.blobs.folders("jobs") == (job_id,)

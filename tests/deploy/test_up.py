@@ -173,6 +173,12 @@ def test_a_taken_port_is_one_sentence(state_dir: Path) -> None:
         assert "ANANSE_FLOWER_PORT" in refused(state_dir, FLOWER_PORT=port)
 
 
+def test_an_address_that_others_reach_takes_a_key(state_dir: Path) -> None:
+    sentence = refused(state_dir, HOST="0.0.0.0")
+    assert "ananse keys create NAME" in sentence
+    assert "ANANSE_TRUSTED_NETWORK" in sentence
+
+
 def test_a_silent_redis_is_one_sentence(state_dir: Path) -> None:
     assert "ANANSE_REDIS_URL" in refused(state_dir, REDIS_URL="redis://127.0.0.1:1/0")
 

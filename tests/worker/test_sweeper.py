@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from shared import job_files
+from shared.api_keys import read
 from shared.blob_store import BlobStore
 from shared.blobs import open_blobs
 from shared.endings import Endings
@@ -17,13 +18,16 @@ from shared.errors import NotFound
 from shared.fleet import Fleet, WorkerState
 from shared.job import Options, Status
 from shared.job_store import JobStore, NewJob
+from shared.key_ring import KeyRing
 from shared.ledger import MOST_SWEPT, PREPARE, PREPARE_QUEUE, Fenced, Hint, Ledger
 from shared.outcomes import Outcomes
 from shared.rebuild import Rebuild
 from shared.redis_store import RedisStore
 from shared.settings import Settings
 from shared.task_queue import Dispatcher
+from shared.usage import Usage, Used
 from tests.support.jobs import lapse_hint, lapse_lease, media, submit
+from tests.support.keys import make_key
 from tests.support.object_store import ObjectStore
 from tests.support.recording_queue import RecordingQueue
 from tests.support.waiting import wait_until
@@ -378,3 +382,28 @@ def test_of_two_sweepers_one_sweeps_until_it_ends(
     lapse_lease(store, ledger.claim("job_1", PREPARE, "dead"))
 
     wait_until(lambda: store.client.get(lock) == "w-2" and tasks.sent)
+
+
+def test_keys_that_redis_lost_are_there_again(make: Make, store: RedisStore, blobs: BlobStore) -> None:
+    ring = KeyRing(store, blobs)
+    key, text = make_key(ring)
+    store.client.flushdb()
+
+    make().sweep()
+
+    admission = ring.admit(read(text), 0)
+    assert (admission.key, admission.are_there_keys) == (key, True)
+
+
+def test_what_is_counted_for_keys_is_put_right_now_and_then(make: Make, store: RedisStore) -> None:
+    """A version that knows no keys has deleted the job."""
+    JobStore(store).create(NewJob("job_1", "ama", Options(model="m"), media(), audio_s=5.0, key_id="k"))
+    store.client.delete(store.key("job", "job_1"))
+    assert Usage(store).of("k").jobs == 1
+
+    make().recount()
+
+    assert Usage(store).of("k") == Used()
+    store.client.hincrby(store.key("usage", "k"), "open", 7)
+    make().recount()
+    assert Usage(store).of("k") != Used(), "it was only just looked at"
