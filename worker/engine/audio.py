@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import wave
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ import numpy as np
 from shared.errors import DecoderCrashed, DecodeTimeout, JobError, TooLong
 from worker.engine import told
 from worker.engine.decoder.protocol import LANES, MESSAGE, SAMPLE_BYTES, Kind, Request
+from worker.engine.decoder.sandbox import Guard
 from worker.engine.media_format import MediaFormat, format_of, sniff
 from worker.engine.mixing import Mix
 from worker.engine.told import Probe
@@ -215,6 +217,19 @@ class Decoding:
         self._report.seek(max(size - REPORT_BYTES, 0))
         error.add_note(f"decoder: {cause}\n{self._report.read().decode(errors='replace')}")
         return error
+
+
+def guards_here(limits: DecodeLimits) -> tuple[Guard, ...]:
+    """Decodes a breath of silence, to see what this machine grants a decoder. Raises a JobError."""
+    with tempfile.TemporaryFile() as media:
+        with wave.open(media, "wb") as silence:
+            silence.setparams((1, SAMPLE_BYTES, SAMPLE_RATE, 0, "NONE", ""))
+            silence.writeframes(bytes(SAMPLE_BYTES * SAMPLE_RATE // 10))
+        media.flush()
+        with Decoding(media.fileno(), format_of(media), limits, 0.0, None) as decoding:
+            for _ in decoding.blocks():
+                pass
+            return decoding.probe.guards
 
 
 def _start(request: Request, folder: str, report: IO[bytes]) -> "subprocess.Popen[bytes]":
