@@ -19,7 +19,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 KEEP_MEMORY := MALLOC_ARENA_MAX=2 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=200000000000 MALLOC_TOP_PAD_=268435456
 FAST := not slow and not service and not model
 
-.PHONY: help run test chaos check model peers bench-bento bench-devices bench-ledger bench-metrics bench-objects bench-scale lock venv format clean
+.PHONY: help run test chaos corpus check model peers bench-bento bench-devices bench-ledger bench-metrics bench-objects bench-scale lock venv format clean
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ test: $(DEV_STAMP) ## All tests, with a real Redis and the bundled model
 
 chaos: $(DEV_STAMP) ## 10,000 jobs and a kill -9 every 3 s: nothing lost. Half an hour; CHAOS="--jobs 500 --seed 2"
 	@$(PY) -m tests.chaos $(CHAOS)
+
+corpus: $(DEV_STAMP) ## Odd, broken and 2,000 mutated files through the service; CORPUS="--mutants 500 --more FOLDER"
+	@$(PY) -m tests.corpus $(CORPUS)
 
 check: $(DEV_STAMP) ## Format, lint, types, import rules, fast tests: under a minute
 	@$(PY) -m ruff check .
