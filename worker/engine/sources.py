@@ -20,7 +20,6 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from shared.models import ModelSource
@@ -64,7 +63,7 @@ def _own(folder: Path, source: str) -> Checkpoint:
 
 def _pinned(source: ModelSource, hf_endpoint: str | None) -> Checkpoint:
     """Fetched the first time; afterwards the same files, wherever a branch may have moved to."""
-    home = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=source.source, repo_type="model"))
+    home = Path(constants.HF_HUB_CACHE, f"models--{source.source.replace('/', '--')}")
     pin = home / "ananse" / f"{quote(source.revision or 'default', safe='')}.json"
     try:
         folder = _as_pinned(home, pin) if pin.is_file() else _fetch(source, hf_endpoint)
