@@ -19,7 +19,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 KEEP_MEMORY := MALLOC_ARENA_MAX=2 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=200000000000 MALLOC_TOP_PAD_=268435456
 FAST := not slow and not service and not model
 
-.PHONY: help run test chaos check model peers bench-bento bench-devices bench-ledger bench-metrics bench-objects bench-scale lint lock venv bench clients fuzz audit sbom format clean
+.PHONY: help run test chaos check model peers bench-bento bench-devices bench-ledger bench-metrics bench-objects bench-scale lint lock venv bench clients fuzz audit sbom corpus format clean
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test: $(DEV_STAMP) ## All tests, with a real Redis and the bundled model: half a
 
 chaos: $(DEV_STAMP) ## 10,000 jobs and a kill -9 every 3 s: nothing lost. Half an hour; CHAOS="--jobs 500 --seed 2"
 	@$(PY) -m tests.chaos $(CHAOS)
+
+corpus: $(DEV_STAMP) ## Odd, broken and 2,000 mutated files through the service; CORPUS="--mutants 500 --more FOLDER"
+	@$(PY) -m tests.corpus $(CORPUS)
 
 fuzz: $(DEV_STAMP) ## 10,000 requests made from our OpenAPI document, all answers judged; FUZZ="--seed 2"
 	@env $$($(PY) -m deploy.allocator) $(PY) -m tests.fuzz $(FUZZ)

@@ -21,7 +21,7 @@ class WorkerState:
     """`slots` counts the steps of each queue the worker takes at once; `rtfx` is measured speed by model,
     audio seconds per second; `engine` holds each engine's own counts since its start, and whether its model
     `is_loaded` at the moment. A `draining` worker takes no new work; `started_at` is its own clock's, in
-    seconds since 1970."""
+    seconds since 1970. `guards` are those of its decoder's sandbox, see docs/media.md."""
 
     name: str
     models: tuple[ModelCard, ...]
@@ -36,6 +36,7 @@ class WorkerState:
     started_at: float = 0.0
     rss_bytes: int = 0
     device: str = ""
+    guards: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,6 +205,11 @@ class Settings(BaseSettings):
     decode_memory_bytes: Annotated[int, Field(ge=2**27)] = Field(
         2**30, description="Memory the decoder may take."
     )
+    decode_sandbox: Literal["auto", "full"] = Field(
+        "auto",
+        description="`full`: a worker that is granted less than the whole sandbox around its decoder does "
+        "not start; `auto`: it says so and goes on. See `docs/media.md`.",
+    )
     model_idle_s: Annotated[float, Field(ge=0)] = Field(
         0, description="A model nobody used for so long leaves memory, until it is used again; 0 for never."
     )

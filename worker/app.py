@@ -27,7 +27,7 @@ from shared.rebuild import Rebuild
 from shared.redis_store import RedisStore, connect, webhook_secret
 from shared.settings import Settings, SettingsError
 from shared.task_queue import CeleryQueue, Dispatcher, make_celery, messages_of
-from worker import tasks
+from worker import decoder_guards, tasks
 from worker.context import Context
 from worker.engine.engine import Engine
 from worker.engine.residence import Residence
@@ -110,6 +110,7 @@ def build(settings: Settings, load: Load = load_whisper) -> Worker:
     name = f"{socket.gethostname()}-{os.getpid()}"
     # Before the models: what is wrong here is told at once.
     blobs = open_blobs(settings)
+    guards = decoder_guards.examine(settings)
     engines = _engines(settings, load)
     store = RedisStore(connect(settings.redis_url, retries=_REDIS_RETRIES))
     ledger = Ledger(store, settings.lease_s)
@@ -134,6 +135,7 @@ def build(settings: Settings, load: Load = load_whisper) -> Worker:
         webhook_secrets=_secrets(settings, store),
         metrics=metrics,
         tracer=tracer,
+        guards=guards,
     )
     metrics.add(Readings(context))
     tasks.register(celery, context)

@@ -21,7 +21,8 @@ from worker.metrics import Metrics
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """`engines` holds, by model name, each loaded model's engine and card."""
+    """`engines` holds, by model name, each loaded model's engine and card; `guards` are the
+    decoder's."""
 
     name: str
     settings: Settings
@@ -38,6 +39,7 @@ class Context:
     webhook_secrets: tuple[str, ...]
     metrics: Metrics = field(default_factory=Metrics)
     tracer: Tracer = OFF
+    guards: tuple[str, ...] = ()
 
     def engine(self, model: str) -> tuple[Engine, ModelCard]:
         """Raises NoWorker when another worker must do this part."""

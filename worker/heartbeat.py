@@ -115,6 +115,7 @@ def state(context: Context) -> WorkerState:
         peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         rtfx={name: round(one.audio_s / one.busy_s, 1) for name, one in statistics.items() if one.busy_s},
         engine={name: _engine_numbers(one) for name, one in statistics.items()},
+        guards=context.guards,
         device=next((card.device for _, card in context.engines.values()), ""),
     )
 

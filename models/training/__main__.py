@@ -19,6 +19,7 @@ from models.training.heads import choose_heads
 from models.training.samples import write_samples
 from models.training.tokenizer import write_untrained
 from models.training.train import CPU_STAGES, CUDA_STAGES, Course, Training, train
+from worker.engine import manifest
 
 MODELS = Path(__file__).parents[1]
 NAME = "synthetic-en"
@@ -76,6 +77,7 @@ def build(
         "words": len({word for line in lists["train"] for word in plain(line).split()}),
     }
     write_card(models / NAME, figures, run.heard, learned_from)
+    manifest.pin(models / NAME, None, manifest.beside(models / NAME))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import wave
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ import numpy as np
 from shared.errors import DecoderCrashed, DecodeTimeout, JobError, TooLong
 from worker.engine import told
 from worker.engine.decoder.protocol import LANES, MESSAGE, SAMPLE_BYTES, Kind, Request
+from worker.engine.decoder.sandbox import Guard
 from worker.engine.media_format import MediaFormat, format_of, sniff
 from worker.engine.mixing import Mix
 from worker.engine.told import Probe
@@ -51,13 +53,19 @@ BROKEN = "the child broke the protocol"
 T = TypeVar("T")
 
 
+OPENING_S = 60.0
+"""A head of a million tags keeps libav busy for many minutes, as it copies all of them for each."""
+
+
 @dataclass(frozen=True, slots=True)
 class DecodeLimits:
-    """`timeout_s` counts the time spent waiting for the child, not the time the reader takes for a block."""
+    """`timeout_s` counts the time spent waiting for the child, not the time the reader takes for a block. Of
+    that, `opening_s` may go by before anything is known of the file."""
 
     timeout_s: float
     memory_bytes: int
     max_duration_s: float
+    opening_s: float = OPENING_S
 
 
 def decode(
@@ -78,7 +86,8 @@ class Decoding:
     def __init__(
         self, media_fd: int, found: MediaFormat, limits: DecodeLimits, start_s: float, end_s: float | None
     ) -> None:
-        self._timeout_s = self._wait_left_s = limits.timeout_s
+        self._timeout_s = limits.timeout_s
+        self._wait_left_s = self._allowed_s = min(limits.opening_s, limits.timeout_s)
         self._max_duration_s = limits.max_duration_s
         self._max_bytes = round(limits.max_duration_s * SAMPLE_RATE) * SAMPLE_BYTES
         self._folder = tempfile.TemporaryDirectory(prefix="decode-", ignore_cleanup_errors=True)
@@ -102,6 +111,8 @@ class Decoding:
         self._pipe = self._child.stdout
         try:
             self.probe = self._read_probe()
+            self._wait_left_s += self._timeout_s - self._allowed_s
+            self._allowed_s = self._timeout_s
         except BaseException:
             self.close()
             raise
@@ -206,7 +217,7 @@ class Decoding:
         return self._crash(f"signal {-status}" if status < 0 else f"exit status {status}")
 
     def _timeout(self) -> DecodeTimeout:
-        return DecodeTimeout(f"Decoding did not end within {self._timeout_s:g} seconds.")
+        return DecodeTimeout(f"Decoding did not end within {self._allowed_s:g} seconds.")
 
     def _crash(self, cause: str) -> DecoderCrashed:
         """The child's standard error becomes a note: it shows in our traceback and to no client."""
@@ -215,6 +226,20 @@ class Decoding:
         self._report.seek(max(size - REPORT_BYTES, 0))
         error.add_note(f"decoder: {cause}\n{self._report.read().decode(errors='replace')}")
         return error
+
+
+def guards_here(limits: DecodeLimits) -> tuple[Guard, ...]:
+    """Decodes a breath of silence, to see what this machine grants a decoder. Raises a JobError."""
+    with tempfile.TemporaryFile() as media:
+        with wave.open(media, "wb") as silence:
+            silence.setparams((1, SAMPLE_BYTES, SAMPLE_RATE, 0, "NONE", ""))
+            silence.writeframes(bytes(SAMPLE_BYTES * SAMPLE_RATE // 10))
+        # The child reads from where the descriptor stands.
+        media.seek(0)
+        with Decoding(media.fileno(), format_of(media), limits, 0.0, None) as decoding:
+            for _ in decoding.blocks():
+                pass
+            return decoding.probe.guards
 
 
 def _start(request: Request, folder: str, report: IO[bytes]) -> "subprocess.Popen[bytes]":

@@ -1,19 +1,18 @@
-"""Where a model's files come from: a folder, or the hub. Safetensors, JSON and text only; nothing is run.
+"""Where a model's files come from: a folder, or the hub. Once fetched they are pinned, and the hub is
+asked no more.
 
 A model that cannot be had is `ModelUnavailable`, in one sentence that says what to do.
 """
 
 import hashlib
-import json
-import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from urllib.parse import quote
 
 import httpx2
-from huggingface_hub import snapshot_download
-from huggingface_hub.constants import ENDPOINT
+from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HFValidationError,
@@ -24,13 +23,11 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from shared.models import ModelSource
+from worker.engine import manifest
+from worker.engine.manifest import ALLOWED_FILES, IGNORED_FILES
+from worker.engine.model_folder import check_folder
 from worker.engine.values import ModelUnavailable
 
-ALLOWED_FILES = ("*.safetensors", "*.json", "*.txt")
-# Subfolders hold other formats and training states; some repositories carry fp32 twins of the weights.
-IGNORED_FILES = ("*/*", "*.fp32*")
-PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
-ARCHITECTURE = "WhisperForConditionalGeneration"
 HASHED_BLOCKS = 16
 HASHED_BLOCK_BYTES = 64 * 1024
 
@@ -45,10 +42,50 @@ class Checkpoint:
 
 def resolve(source: ModelSource, hf_endpoint: str | None = None) -> Checkpoint:
     """Finds or fetches the files and checks that they are a Whisper model. Raises ModelUnavailable."""
-    is_folder = _is_folder(source.source)
-    folder = Path(source.source).expanduser() if is_folder else _fetch(source, hf_endpoint)
-    _check(folder, source)
-    return Checkpoint(folder, _contents_hash(folder) if is_folder else folder.name)
+    if _is_folder(source.source):
+        return _own(Path(source.source).expanduser(), source.source)
+    return _pinned(source, hf_endpoint)
+
+
+def _own(folder: Path, source: str) -> Checkpoint:
+    check_folder(folder, source, is_ours=False)
+    pin = manifest.beside(folder)
+    if pin.is_file():
+        try:
+            manifest.verify(folder, pin)
+        except manifest.Mismatch as error:
+            raise ModelUnavailable(
+                f"Model {source} is not as its {pin.name} has it ({error}): "
+                "put the right files back, or pin it anew if the change is yours."
+            ) from error
+    return Checkpoint(folder, _contents_hash(folder))
+
+
+def _pinned(source: ModelSource, hf_endpoint: str | None) -> Checkpoint:
+    """Fetched the first time; afterwards the same files, wherever a branch may have moved to."""
+    home = Path(constants.HF_HUB_CACHE, f"models--{source.source.replace('/', '--')}")
+    pin = home / "ananse" / f"{quote(source.revision or 'default', safe='')}.json"
+    try:
+        folder = _as_pinned(home, pin) if pin.is_file() else _fetch(source, hf_endpoint)
+        check_folder(folder, source.source, is_ours=True)
+        if not pin.is_file():
+            # A cache that cannot be written to does not change either.
+            with suppress(OSError):
+                manifest.pin(folder, folder.name, pin)
+    except manifest.Mismatch as error:
+        raise ModelUnavailable(
+            f"Model {source.source} is not as it was fetched ({error}): "
+            f"to fetch it again, delete its folder {home.name} in the model cache."
+        ) from error
+    return Checkpoint(folder, folder.name)
+
+
+def _as_pinned(home: Path, pin: Path) -> Path:
+    folder = home / "snapshots" / manifest.pinned_revision(pin)
+    if not folder.is_dir():
+        raise manifest.Mismatch("its files are gone")
+    manifest.verify(folder, pin)
+    return folder
 
 
 def _is_folder(source: str) -> bool:
@@ -57,7 +94,7 @@ def _is_folder(source: str) -> bool:
 
 
 def _fetch(source: ModelSource, hf_endpoint: str | None) -> Path:
-    hub = hf_endpoint or ENDPOINT
+    hub = hf_endpoint or constants.ENDPOINT
     revision = f"revision {source.revision}" if source.revision else "default revision"
     disable_progress_bars()  # They would stand between the log's lines.
     try:
@@ -97,59 +134,6 @@ def _fetch(source: ModelSource, hf_endpoint: str | None) -> Path:
             "try again, check the disk, or name a folder."
         ) from error
     return Path(folder)
-
-
-def _check(folder: Path, source: ModelSource) -> None:
-    if not folder.is_dir():
-        raise ModelUnavailable(
-            f"Model folder {source.source} does not exist: "
-            "name a folder that does, or a hub id as in owner/model."
-        )
-    config = _config(folder, source)
-    architectures = config.get("architectures") or [ARCHITECTURE]
-    if config.get("model_type") != "whisper" or ARCHITECTURE not in architectures:
-        raise ModelUnavailable(
-            f"Model {source.source} is of type {config.get('model_type')!r} and not a Whisper speech model: "
-            "name a Whisper checkpoint."
-        )
-    _check_weights(folder, source)
-
-
-def _config(folder: Path, source: ModelSource) -> dict[str, Any]:
-    path = folder / "config.json"
-    if not path.is_file() and (folder / "adapter_config.json").is_file():
-        raise ModelUnavailable(
-            f"Model {source.source} is an adapter without its base model: merge the two and name the result."
-        )
-    if not path.is_file():
-        raise ModelUnavailable(
-            f"Model {source.source} has no config.json: name a checkpoint in the Transformers layout."
-        )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelUnavailable(
-            f"The config.json of model {source.source} is not valid JSON: fetch the checkpoint again."
-        ) from error
-    return config if isinstance(config, dict) else {}
-
-
-def _check_weights(folder: Path, source: ModelSource) -> None:
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        shards = set(re.findall(r'"([^"/]+\.safetensors)"', index.read_text(encoding="utf-8")))
-        missing = sorted(shard for shard in shards if not (folder / shard).is_file())
-        if missing:
-            raise ModelUnavailable(
-                f"Model {source.source} lacks {missing[0]} of its weights: fetch the checkpoint again."
-            )
-    elif not (folder / "model.safetensors").is_file():
-        has_pickles = any(path.suffix in PICKLED_SUFFIXES for path in folder.iterdir())
-        found = "only pickled weights, which can run code" if has_pickles else "no model.safetensors"
-        raise ModelUnavailable(
-            f"Model {source.source} holds {found}: "
-            "save it with save_pretrained, which writes safetensors, and name the result."
-        )
 
 
 def _contents_hash(folder: Path) -> str:

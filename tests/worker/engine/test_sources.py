@@ -173,6 +173,41 @@ def test_cached_model_needs_no_hub(hub: Hub) -> None:
     assert again == first
 
 
+def test_a_fetched_model_stays_the_one_it_was(hub: Hub) -> None:
+    """The hub is not asked again, so no branch can move under a running service."""
+    first = resolve(ModelSource("m", hub.repo), hub.url)
+    asked = len(hub.asked)
+
+    assert resolve(ModelSource("m", hub.repo), hub.url) == first
+    assert len(hub.asked) == asked
+
+
+@pytest.mark.parametrize("harm", ["change", "remove", "add code", "spoil"])
+def test_a_fetched_model_that_changed_is_refused_and_not_fetched_again(hub: Hub, harm: str) -> None:
+    folder = resolve(ModelSource("m", hub.repo), hub.url).folder
+    asked = len(hub.asked)
+    weights = (folder / "model.safetensors").resolve()
+    match harm:
+        case "change":
+            weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+        case "remove":
+            weights.unlink()
+        case "add code":
+            (folder / "modeling.py").write_text("raise SystemExit")
+        case "spoil":
+            (folder.parents[1] / "ananse" / "default.json").write_text('{"revision": "../../elsewhere"}')
+
+    assert "is not as it was fetched" in complaint(ModelSource("m", hub.repo), hub.url)
+    assert len(hub.asked) == asked
+
+
+def test_pickles_other_programs_fetched_are_left_alone(hub: Hub) -> None:
+    folder = resolve(ModelSource("m", hub.repo), hub.url).folder
+    (folder / "pytorch_model.bin").write_bytes(b"pickle")
+
+    assert resolve(ModelSource("m", hub.repo), hub.url).folder == folder
+
+
 def complaint(source: ModelSource, endpoint: str | None = None) -> str:
     """What the operator reads: one sentence, without a trace."""
     with pytest.raises(ModelUnavailable) as caught:
@@ -253,4 +288,4 @@ def test_missing_shard(folder: Path) -> None:
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
-    assert "model-00001-of-00002.safetensors" in complaint(ModelSource("m", str(folder)))
+    assert "lacks model-00001-of-00002.safetensors" in complaint(ModelSource("m", str(folder)))

@@ -93,8 +93,9 @@ def seal(parent_pid: int) -> list[Guard]:
 def leave_namespaces() -> None:
     """As root by right, else by way of an own user namespace. Raises OSError where neither is granted."""
     if os.geteuid() == 0:
-        _call("unshare", _NEW_PLACES)
-        return
+        with suppress(OSError):
+            _call("unshare", _NEW_PLACES)
+            return
     user, group = os.geteuid(), os.getegid()
     _call("unshare", _NEW_PLACES | _NEW_USER)
     # Without these lines we would be nobody, and the owner of no file: not even of the folder we stand in.

@@ -5,7 +5,7 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class Prison:
         self.secret.write_text("sesame")
         self.secret.with_name("secret.spare").write_text("sesame")
 
-    def hold(self, walls: list[str] | None = None, become: Callable[[], None] | None = None) -> Told:
+    def hold(self, walls: list[str] | None = None, become: Sequence[str] = ()) -> Told:
         """`walls`: None for the whole of `seal`."""
         cell = self._folder / "cell"
         cell.mkdir()
@@ -49,12 +49,11 @@ class Prison:
             "address": self._listener.getsockname(),
         }
         done = subprocess.run(
-            [sys.executable, "-I", "-B", INMATE, json.dumps(asked)],
+            [*become, sys.executable, "-I", "-B", str(INMATE), json.dumps(asked)],
             check=False,
             capture_output=True,
             text=True,
             timeout=60,
-            preexec_fn=become,
         )
         assert done.returncode == 0, done.stderr
         said = json.loads(done.stdout)
