@@ -165,12 +165,9 @@ def option_parameters() -> list[dict[str, Any]]:
 
 def _parameter(option: str, schema: dict[str, Any]) -> dict[str, Any]:
     is_json = schema["type"] == "object"
-    return {
-        "name": option,
-        "in": "query",
-        "required": False,
-        "description": schema.get("description", ""),
-    } | ({"content": {"application/json": {"schema": schema}}} if is_json else {"schema": schema})
+    said = {"content": {"application/json": {"schema": schema}}} if is_json else {"schema": schema}
+    about = {"name": option, "in": "query", "required": False, "description": schema.get("description", "")}
+    return about | said
 
 
 def _options_schema() -> dict[str, Any]:
