@@ -245,7 +245,9 @@ def _ask(
 @pytest.mark.model
 @pytest.mark.slow
 def test_words_of_the_real_model(redis_url: str, store: RedisStore, tmp_path: Path) -> None:
-    settings = Settings(redis_url=redis_url, blob_url=f"file://{tmp_path}/blobs", state_dir=tmp_path / "state")
+    settings = Settings(
+        redis_url=redis_url, blob_url=f"file://{tmp_path}/blobs", state_dir=tmp_path / "state"
+    )
     with (
         api_server(settings) as server,
         worker_process(settings, Fleet(store), tmp_path / "worker.log"),

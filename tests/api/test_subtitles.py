@@ -18,7 +18,9 @@ ENGLISH = (
     "The omelet should rest for at least an hour, while you set the table. Then call the twins, for they are "
     "hungry; and do not forget the dog!"
 )
-JAPANESE = "今日は天気がいいので、公園を散歩しました。それから、友達と一緒に「おいしい」お昼ご飯を食べました。"
+JAPANESE = (
+    "今日は天気がいいので、公園を散歩しました。それから、友達と一緒に「おいしい」お昼ご飯を食べました。"
+)
 THAI = "วันนี้อากาศดีมากเราจึงไปเดินเล่นที่สวนสาธารณะแล้วก็กินข้าวกับเพื่อน"
 MIXED = "彼はPython 3.11とRedisを使って、新しいサービスを作りました。It works."
 
@@ -102,7 +104,9 @@ def test_cues_end_where_sentences_do() -> None:
 
 
 def test_lines_are_of_one_length() -> None:
-    (cue,) = cues_of(transcript(segment(0, 9, "The moth problem began when he left the lid off")), Shaping(42, 2))
+    (cue,) = cues_of(
+        transcript(segment(0, 9, "The moth problem began when he left the lid off")), Shaping(42, 2)
+    )
 
     assert cue.text == "The moth problem began\nwhen he left the lid off"
 
@@ -163,9 +167,7 @@ def test_word_cues_are_read_as_plain_text_and_hold_their_times() -> None:
     words = (Word(1.0, 1.5, "Good", 0.9), Word(1.5, 2.0, "<morning>", 0.9), Word(2.0, 2.5, "Kofi", 0.9))
     text = to_vtt(transcript(segment(1.0, 2.5, "Good <morning> Kofi", words)), word_cues=True)
 
-    assert text.splitlines()[3] == (
-        "Good <00:00:01.500>&lt;morning&gt; <00:00:02.000>Kofi"
-    )
+    assert text.splitlines()[3] == ("Good <00:00:01.500>&lt;morning&gt; <00:00:02.000>Kofi")
     assert webvtt.from_string(text)[0].text.replace("&lt;", "<").replace("&gt;", ">") == "Good <morning> Kofi"
 
 

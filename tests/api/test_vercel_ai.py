@@ -24,7 +24,9 @@ SCRIPT = Path(__file__).with_name("vercel_ai.mjs")
     not MODULES.is_dir() or shutil.which("node") is None, reason="needs node, and `make clients` once"
 )
 def test_vercels_ai_sdk_transcribes(redis_url: str, store: RedisStore, tmp_path: Path) -> None:
-    settings = Settings(redis_url=redis_url, blob_url=f"file://{tmp_path}/blobs", state_dir=tmp_path / "state")
+    settings = Settings(
+        redis_url=redis_url, blob_url=f"file://{tmp_path}/blobs", state_dir=tmp_path / "state"
+    )
     # Modules are looked for beside the script.
     script = shutil.copy(SCRIPT, MODULES.parent / SCRIPT.name)
     recording = SAMPLES / "short-1.flac"

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from enum import IntEnum
 
 from ananse_client.client import Client
-from ananse_client.flows import Patience
 from ananse_client.errors import AnanseError, Forbidden, Unauthorized, Unreachable
+from ananse_client.flows import Patience
 
 Command = Callable[[argparse.Namespace], int]
 
