@@ -151,8 +151,7 @@ def _padded(parts: Parts, visitor: Visitor, wish: Wish) -> Iterator[str]:
         job = visitor.job
         while not job.status.is_terminal:
             yield _PADS[wish.format]
-            for job in _looks(parts, replace(visitor, job=job), PAD_S):
-                pass
+            *_, job = _looks(parts, replace(visitor, job=job), PAD_S)
         text = _text(parts, job, wish)
     except GeneratorExit:
         _cancel(parts, visitor)

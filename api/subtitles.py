@@ -7,6 +7,7 @@ transcript has no word times they are guessed from the length of the text.
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 from shared.transcript import SPACELESS, Segment, Transcript
 
@@ -215,7 +216,7 @@ def _placed(segment: Segment, text: str) -> Iterator[Placed]:
 
 
 def _pairs(cues: Sequence[Cue]) -> Iterator[tuple[Cue, Cue | None]]:
-    yield from zip(cues, [*cues[1:], None], strict=True)
+    yield from zip_longest(cues, cues[1:])
 
 
 def _slowed(cue: Cue, after: Cue | None, shaping: Shaping) -> Cue:

@@ -83,6 +83,7 @@ def test_subtitles(client: OpenAI, made: Sound, format: str) -> None:
     assert " ".join(cue.text for cue in cues) == made.text
 
 
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
 def test_translations(client: OpenAI, made: Sound) -> None:
     answer = client.audio.translations.create(
         file=made.path, model="whisper-1", response_format="verbose_json", extra_body=NOISE

@@ -2,6 +2,7 @@
 what subtitle libraries make of it."""
 
 import re
+from itertools import pairwise
 
 import pysubs2
 import pytest
@@ -68,7 +69,7 @@ def test_cues_last_and_follow_one_another(given: Transcript, shaping: Shaping) -
 
     assert all(cue.end > cue.start for cue in cues)
     assert [cue.start for cue in cues] == sorted(cue.start for cue in cues)
-    for cue, after in zip(cues, cues[1:], strict=False):
+    for cue, after in pairwise(cues):
         assert cue.end <= max(after.start - shaping.min_gap_s, cue.start + 0.001) + 1e-9
 
 

@@ -1,6 +1,7 @@
 """The form a recording is sent as: read anew each time, never whole in memory, understood by the API."""
 
 import asyncio
+from contextlib import closing
 from pathlib import Path
 
 from werkzeug.formparser import parse_form_data
@@ -39,7 +40,7 @@ def test_a_form_reader_finds_all_of_it(recording: Path) -> None:
             }
         )
 
-    with files["file"] as sent:
+    with closing(files["file"]) as sent:
         assert fields.to_dict() == {"language": "en", "prompt": "a\nb ñ"}
         assert sent.read() == recording.read_bytes()
 
