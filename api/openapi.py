@@ -71,8 +71,8 @@ def guarded(operation: dict[str, Any], scopes: Scopes) -> dict[str, Any]:
     """The operation with the scopes it takes, and what those are told who have none."""
     if not scopes:
         return operation | {"security": []}
-    limits = [LimitReached, *LimitReached.__subclasses__()]
-    refused: list[list[type[ServiceError]]] = [[Unauthorized], [Forbidden], [*limits]]
+    limits: list[type[ServiceError]] = [LimitReached, *LimitReached.__subclasses__()]
+    refused: list[list[type[ServiceError]]] = [[Unauthorized], [Forbidden], limits]
     refusals = {str(kinds[0].status): _problem_answer(kinds) for kinds in refused}
     responses = dict(sorted((refusals | operation["responses"]).items()))
     return operation | {"security": [{"api_key": sorted(scopes)}], "responses": responses}
@@ -151,7 +151,7 @@ def envelope_answers(good: dict[str, Any], failure: type[BaseModel]) -> Response
     content = json_content(failure)
     bad = {"description": "What is wrong, by `error.code`.", "content": content}
     found: ResponseDict = {"200": good}
-    for status in (400, 404, 409, 413, 500, 503, 504, 507):
+    for status in (400, 401, 403, 404, 409, 413, 429, 500, 503, 504, 507):
         found[str(status)] = bad
     return found
 
@@ -181,7 +181,8 @@ def _without_null(option: dict[str, Any]) -> dict[str, Any]:
     if "anyOf" not in option:
         return option
     (kind,) = (kind for kind in option["anyOf"] if kind != {"type": "null"})
-    return {name: value for name, value in option.items() if name not in ("anyOf", "default")} | kind
+    plain: dict[str, Any] = {n: value for n, value in option.items() if n not in ("anyOf", "default")}
+    return {**plain, **kind}
 
 
 def _problem_answer(kinds: list[type[ServiceError]]) -> dict[str, Any]:
