@@ -2,6 +2,7 @@
 what subtitle libraries make of it."""
 
 import re
+import unicodedata
 from itertools import pairwise
 
 import pysubs2
@@ -23,6 +24,7 @@ JAPANESE = (
     "今日は天気がいいので、公園を散歩しました。それから、友達と一緒に「おいしい」お昼ご飯を食べました。"
 )
 THAI = "วันนี้อากาศดีมากเราจึงไปเดินเล่นที่สวนสาธารณะแล้วก็กินข้าวกับเพื่อน"
+BURMESE = "မြန်မာစာသည်လှပသောစာဖြစ်ပြီးလူများစွာကဖတ်ရှုကြသည်"
 MIXED = "彼はPython 3.11とRedisを使って、新しいサービスを作りました。It works."
 
 
@@ -89,10 +91,12 @@ def test_no_space_is_made_up_or_lost(text: str) -> None:
             assert line in text
 
 
-def test_marks_stay_with_what_they_belong_to() -> None:
-    for text in (JAPANESE, THAI):
-        for cue in cues_of(transcript(segment(0, 20, text)), Shaping(8, 1)):
-            assert cue.text[0] not in "、。」ที่"[:3] + "\u0e34\u0e35\u0e48\u0e49"
+@pytest.mark.parametrize("text", [JAPANESE, THAI, BURMESE, MIXED])
+def test_marks_stay_with_what_they_belong_to(text: str) -> None:
+    for width in range(8, 30):
+        for cue in cues_of(transcript(segment(0, 20, text)), Shaping(width, 1)):
+            assert cue.text[0] not in "、。」"
+            assert not unicodedata.category(cue.text[0]).startswith("M")
 
 
 def test_cues_end_where_sentences_do() -> None:
