@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from dotenv import load_dotenv
 
-from deploy import first_run, up, webhook_secret
+from deploy import first_run, up, webhook_secret, webhooks
 from deploy.admin import command as admin
 from deploy.errors import EXIT_FAILED, StartError
 from deploy.supervisor import complain
 from shared.settings import SettingsError
 
-COMMANDS = (up, first_run, webhook_secret, admin)
+COMMANDS = (up, first_run, webhook_secret, webhooks, admin)
 _EXIT_INTERRUPTED = 130
 
 

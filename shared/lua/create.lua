@@ -1,7 +1,7 @@
--- ARGV: id, tenant, queue of the first step, fields (JSON), audio ms (as far as known), idempotency key or '',
+-- ARGV: id, tenant, first step, its queue, fields (JSON), audio ms (as far as known), idempotency key or '',
 --       request hash, its TTL ms, most audio ms the service may owe (0: it was accepted before, take it)
 -- Record, index, first step and idempotency entry come to be together or not at all.
-local id, tenant, queue, fields, audio_ms, idempotency, request_hash, ttl, most_ms = unpack(ARGV)
+local id, tenant, step, queue, fields, audio_ms, idempotency, request_hash, ttl, most_ms = unpack(ARGV)
 
 -- A part of the memory is for finishing what was accepted: a store that is full to the brim could end nothing.
 local function is_full()
@@ -46,6 +46,6 @@ local deadline_ms = redis.call('HGET', key('job', id), 'deadline_ms')
 if deadline_ms then redis.call('ZADD', prefix .. 'deadlines', created + tonumber(deadline_ms), id) end
 redis.call('HINCRBY', prefix .. 'fresh', redis.call('HGET', key('job', id), 'model_name') or '', audio_ms)
 owe(id, tonumber(audio_ms))
-offer(id, 'prepare', queue, '{}', audio_ms)
+offer(id, step, queue, '{}', audio_ms)
 emit(id, 'state', '{"status":"queued"}')
 return {'created', id}
