@@ -27,6 +27,7 @@ TABLE: dict[tuple[str, str], Scopes] = {
     ("GET", "/v1/jobs/<job_id>/audio"): READ,
     ("GET", "/v1/jobs/<job_id>/events"): READ,
     ("GET", "/v1/jobs/<job_id>/deliveries"): READ,
+    ("POST", "/v1/jobs/<job_id>/deliveries/<number>/replay"): SUBMIT,
     ("GET", "/v1/models"): READ,
     ("POST", "/v1/audio/transcriptions"): SUBMIT_AND_READ,
     ("POST", "/v1/audio/translations"): SUBMIT_AND_READ,

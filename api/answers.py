@@ -36,7 +36,9 @@ class ErrorCodeOut(BaseModel):
 class ProgressOut(BaseModel):
     done_s: float = Field(description="Seconds of audio done.")
     total_s: float | None = Field(description="Seconds to do; grows while decoding.")
-    fraction: float | None
+    fraction: float | None = Field(description="Of the audio; in the stage `fetching`, of the bytes.")
+    done_bytes: int | None = Field(description="Bytes that are here; null but in the stage `fetching`.")
+    total_bytes: int | None = Field(description="Bytes to come in all, if their server tells.")
     eta_s: float | None = Field(
         description="Seconds left: from the pace so far, or from what is ahead and the measured speed of "
         "live workers. null when nobody can tell."
@@ -87,6 +89,9 @@ class MediaOut(BaseModel):
     duration_s: float | None
     container: str | None
     codec: str | None
+    url: str | None = Field(
+        description="The `audio_url`, without its query. Size and hash are 0 and empty until it was fetched."
+    )
 
 
 class LanguageOut(BaseModel):
@@ -110,7 +115,10 @@ class TimingsOut(BaseModel):
 
 class WebhookOut(BaseModel):
     url: str
-    status: str | None = Field(description="null before the job has ended.")
+    status: str | None = Field(
+        description="`pending`, `retrying`, `delivered`, `failed`, or `disabled`: not sent, because the "
+        "receiver only fails or is gone. null before the job has ended."
+    )
 
 
 class LinksOut(BaseModel):
@@ -154,7 +162,7 @@ class JobsOut(BaseModel):
 
 
 class DeliveryOut(BaseModel):
-    attempt: int
+    attempt: int = Field(description="Counts on over replays.")
     at: datetime
     status: int | None = Field(description="HTTP status of the answer; null when there was none.")
     duration_s: float

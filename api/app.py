@@ -89,6 +89,7 @@ def _wire(settings: Settings, tasks: TaskQueue | None) -> Parts:
         settings=settings,
         models=models,
         jobs=jobs,
+        ledger=ledger,
         endings=Endings(ledger, Outcomes(store, blobs), settings),
         rebuild=Rebuild(store, jobs, blobs, settings.idempotency_s),
         store=store,

@@ -8,6 +8,9 @@ import struct
 
 HEAD_BYTES = 64
 
+UNSEEN_S = 300.0
+"""What a recording counts for that is still to be fetched."""
+
 _USUAL_BYTES_PER_S = 16_000
 """128 kbit/s, what most compressed recordings have."""
 _OPUS_BYTES_PER_S = 6_000

@@ -10,7 +10,7 @@ from flask_openapi.blueprint import APIBlueprint
 
 from api.answers import DeliveriesOut, DeliveryOut, JobOut, JobsOut
 from api.auth import caller, identify
-from api.durations import guess_duration_s
+from api.durations import UNSEEN_S, guess_duration_s
 from api.estimates import Estimate, estimate
 from api.openapi import JOBS, NOT_MODIFIED, answers, option_parameters, submit_body
 from api.options import merged, query_fields, read_options
@@ -18,8 +18,9 @@ from api.parts import Parts, parts
 from api.problems import one_invalid, request_id
 from api.render import etag, job_out, job_path, retry_after_s
 from api.requests import about, visit
-from api.schemas import JobPath, JobQuery, JobsQuery, NoQuery
-from api.submissions import new_id, refuse_when_full, request_hash, resubmit, submit
+from api.schemas import DeliveryPath, JobPath, JobQuery, JobsQuery, NoQuery
+from api.sources import read_source
+from api.submissions import new_id, refuse_when_full, replay, request_hash, resubmit, submit, submit_source
 from api.uploads import FORM, Place, UploadLimits, receive
 from api.waiting import wait_for
 from shared import job_files
@@ -183,6 +184,23 @@ def list_deliveries(path: JobPath, query: NoQuery) -> Response:
     return json_answer(shape.model_dump_json())
 
 
+@blueprint.post(
+    "/<job_id>/deliveries/<number>/replay",
+    summary="Send the webhook again",
+    responses=answers(202, JobOut, NotFound, Expired),
+)
+def replay_delivery(path: DeliveryPath, query: NoQuery) -> Response:
+    """The same message at once, with a schedule of its own; a receiver that was disabled is asked again."""
+    job = find(path.job_id)
+    if job.status is Status.EXPIRED:
+        raise Expired()
+    if path.number not in {row.attempt for row in parts().jobs.deliveries(job.id)}:
+        raise NotFound("There is no such delivery.")
+    replay(parts(), job)
+    _log.info("webhook_replayed", delivery=path.number)
+    return json_answer(shown(parts(), find(path.job_id)).model_dump_json(), 202)
+
+
 Reads = Callable[[Mapping[str, str]], Mapping[str, object]]
 
 
@@ -192,7 +210,7 @@ def take_in(*file_fields: str, reads: Reads = dict) -> tuple[Job, bool]:
     `reads` turns the request's fields into options, where they are not called as ours are.
     """
     if request.is_json:
-        raise UrlIngestUnavailable("Send the recording itself, as multipart/form-data or as the body.")
+        return _take_address(reads)
     tenant, key, query = identify(request), _idempotency_key(), query_fields(request)
     name = ""
     if request.mimetype != FORM:
@@ -218,7 +236,7 @@ def take_in(*file_fields: str, reads: Reads = dict) -> tuple[Job, bool]:
             media,
             request_id(),
             idempotency_key=key,
-            request_hash=request_hash(media, options),
+            request_hash=request_hash(media.sha256, options),
             audio_s=guess_duration_s(upload.head, upload.size_bytes),
             traceparent=visit().span.traceparent,
             key_id=caller().key_id,
@@ -226,6 +244,29 @@ def take_in(*file_fields: str, reads: Reads = dict) -> tuple[Job, bool]:
         job, is_new = submit(parts(), caller(), new, upload.draft)
         about(job)
         return job, is_new
+
+
+def _take_address(reads: Reads) -> tuple[Job, bool]:
+    """Only its address is received; a worker fetches the recording."""
+    tenant, key = identify(request), _idempotency_key()
+    source, fields = read_source(parts(), request)
+    options = read_options(parts(), reads({**query_fields(request), **fields}))
+    refuse_when_full(parts(), caller(), key, 0)
+    new = NewJob(
+        new_id(),
+        tenant,
+        options,
+        Media(source.name, 0, "", url=source.shown_url),
+        request_id(),
+        idempotency_key=key,
+        request_hash=request_hash(source.digest, options),
+        audio_s=UNSEEN_S,
+        traceparent=visit().span.traceparent,
+        key_id=caller().key_id,
+    )
+    job, is_new = submit_source(parts(), caller(), new, source)
+    about(job)
+    return job, is_new
 
 
 def find(job_id: str) -> Job:

@@ -14,6 +14,7 @@ from shared.blob_store import BlobStore
 from shared.endings import Endings
 from shared.fleet import Fleet
 from shared.job_store import JobStore
+from shared.ledger import Ledger
 from shared.models import ModelSource
 from shared.rebuild import Rebuild
 from shared.redis_store import RedisStore
@@ -38,6 +39,7 @@ class Parts:
     settings: Settings
     models: tuple[ModelSource, ...]
     jobs: JobStore
+    ledger: Ledger
     endings: Endings
     rebuild: Rebuild
     store: RedisStore

@@ -15,7 +15,7 @@ from api.parts import Parts, parts
 from api.schemas import JobPath, NoQuery
 from shared import job_files
 from shared.blob_store import BlobMissing
-from shared.errors import Expired, NotFound, RangeNotSatisfiable
+from shared.errors import Expired, NotFound, NotReady, RangeNotSatisfiable
 from shared.job import Job
 
 _BLOCK_BYTES = 2**16
@@ -44,11 +44,15 @@ blueprint = APIBlueprint("recordings", __name__, url_prefix="/v1/jobs", abp_tags
 @blueprint.get(
     "/<job_id>/audio",
     summary="The recording back",
-    responses=answers(200, _BYTES, NotFound, Expired, RangeNotSatisfiable) | {"206": _BYTES} | NOT_MODIFIED,
+    responses=answers(200, _BYTES, NotFound, NotReady, Expired, RangeNotSatisfiable)
+    | {"206": _BYTES}
+    | NOT_MODIFIED,
 )
 def get_audio(path: JobPath, query: NoQuery) -> Response:
     """Takes Range and If-None-Match."""
     job = find(path.job_id)
+    if not job.media.is_here and not job.status.is_terminal:
+        raise NotReady("The recording is still to be fetched.")
     try:
         return _answer(parts(), job)
     except BlobMissing:

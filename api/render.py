@@ -18,7 +18,7 @@ from api.answers import (
     WebhookOut,
 )
 from api.estimates import Estimate
-from shared.job import Job, ModelUsed, Options, Status
+from shared.job import Job, ModelUsed, Options, Stage, Status
 
 _SOONEST_S = 1
 _LATEST_S = 30
@@ -42,6 +42,7 @@ def job_out(job: Job, estimate: Estimate) -> JobOut:
             duration_s=job.media.duration_s,
             container=job.media.container,
             codec=job.media.codec,
+            url=job.media.url,
         ),
         language=LanguageOut(code=job.language.code, confidence=job.language.confidence)
         if job.language
@@ -99,12 +100,20 @@ def options_out(options: Options) -> OptionsOut:
 
 def progress(job: Job, estimate: Estimate) -> ProgressOut:
     fraction = None
+    is_fetching = job.stage is Stage.FETCHING
     if job.status is Status.COMPLETED:
         fraction = 1.0
     elif job.total_s:
         fraction = round(min(1.0, job.done_s / job.total_s), 4)
+    elif is_fetching and job.fetch_bytes:
+        fraction = round(min(1.0, job.fetched_bytes / job.fetch_bytes), 4)
     return ProgressOut(
-        done_s=round(job.done_s, 3), total_s=job.total_s, fraction=fraction, eta_s=estimate.eta_s
+        done_s=round(job.done_s, 3),
+        total_s=job.total_s,
+        fraction=fraction,
+        done_bytes=job.fetched_bytes if is_fetching else None,
+        total_bytes=job.fetch_bytes if is_fetching else None,
+        eta_s=estimate.eta_s,
     )
 
 

@@ -22,6 +22,7 @@ from api.subtitles import Shaping
 from shared.job import Options, Status, VadOptions
 
 MOST_METADATA = 16
+MOST_HEADERS = 8
 MOST_METADATA_CHARS = 16_384
 
 _TOKEN = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$"
@@ -68,6 +69,21 @@ def _callback_url(text: str) -> str:
     return text
 
 
+def _audio_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("must be a URL") from None
+    if parts.scheme not in ("http", "https", "s3") or not parts.hostname:
+        raise ValueError("must be an http, https or s3 URL")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not hold a user name or password; use audio_url_headers")
+    if any(character.isspace() for character in text):
+        raise ValueError("must not hold spaces")
+    return text
+
+
 def _header_name(text: str) -> str:
     if text.lower() in _RESERVED_HEADERS:
         raise ValueError("is a header that cannot be set")
@@ -94,6 +110,7 @@ CallbackUrl = Annotated[
     AfterValidator(_callback_url),
     Field(json_schema_extra={"pattern": _ADDRESS}),
 ]
+AudioUrl = Annotated[Plain, StringConstraints(max_length=8192), AfterValidator(_audio_url)]
 HeaderName = Annotated[str, StringConstraints(pattern=_TOKEN), AfterValidator(_header_name)]
 HeaderValue = Annotated[str, StringConstraints(pattern=_HEADER_VALUE, max_length=4096)]
 MetadataKey = Annotated[Plain, StringConstraints(min_length=1, max_length=64)]
@@ -203,11 +220,26 @@ class OptionsIn(Strict):
 class UrlJobIn(OptionsIn):
     """A job whose audio is to be fetched."""
 
-    audio_url: CallbackUrl = Field(description="Where the audio lies.")
+    audio_url: AudioUrl = Field(
+        description="Where the recording lies: http, https, or s3 for buckets that the operator opened."
+    )
+    audio_url_headers: Annotated[
+        dict[HeaderName, HeaderValue], Field(max_length=MOST_HEADERS), BeforeValidator(_json_object)
+    ] = Field({}, description="Headers to fetch it with, to its own server only; never shown again.")
+
+    @model_validator(mode="after")
+    def _have_a_use(self) -> Self:
+        if self.audio_url_headers and self.audio_url.startswith("s3:"):
+            raise ValueError("audio_url_headers are for http and https")
+        return self
 
 
 class JobPath(BaseModel):
     job_id: str = Field(description="Id of the job.", examples=["job_k3v6zq2m5x7hcdw4n8r1tys9ba"])
+
+
+class DeliveryPath(JobPath):
+    number: Annotated[int, Field(ge=1, le=10**9)] = Field(description="`attempt` of a row of the log.")
 
 
 class ProblemPath(BaseModel):

@@ -27,10 +27,11 @@ from shared.errors import (
     TooMuchStored,
 )
 from shared.job import Job, Options, Status
-from shared.job_store import LIMIT_RETRY_S, MOST_OWED_S, NewJob
-from shared.ledger import prepare_queue_of
+from shared.job_store import LIMIT_RETRY_S, MOST_OWED_S, NewJob, first_step
+from shared.ledger import DELIVER_QUEUE, ReplayOutcome
 from shared.log import bound, get_logger
 from shared.media import Media
+from shared.source import Source
 
 _ID_BYTES = 16
 _AGAIN_S = 5.0
@@ -45,9 +46,10 @@ def new_id() -> str:
     return "job_" + base64.b32encode(secrets.token_bytes(_ID_BYTES)).decode().rstrip("=").lower()
 
 
-def request_hash(media: Media, options: Options) -> str:
-    """Two requests with one Idempotency-Key are the same when recording and options are."""
-    return hashlib.sha256(f"{media.sha256}\n{options.to_json()}".encode()).hexdigest()
+def request_hash(recording: str, options: Options) -> str:
+    """Two requests with one Idempotency-Key are the same when recording and options are. `recording` is its
+    hash, or that of its source."""
+    return hashlib.sha256(f"{recording}\n{options.to_json()}".encode()).hexdigest()
 
 
 def submit(parts: Parts, caller: Caller, new: NewJob, recording: Draft) -> tuple[Job, bool]:
@@ -56,6 +58,11 @@ def submit(parts: Parts, caller: Caller, new: NewJob, recording: Draft) -> tuple
     Raises IdempotencyMismatch, LimitReached.
     """
     return _enter(parts, caller, new, recording.keep)
+
+
+def submit_source(parts: Parts, caller: Caller, new: NewJob, source: Source) -> tuple[Job, bool]:
+    """`submit` of a recording that a worker is to fetch."""
+    return _enter(parts, caller, new, lambda: parts.blobs.write(job_files.source(new.id), source.to_json()))
 
 
 def resubmit(parts: Parts, caller: Caller, job: Job, request_id: str, traceparent: str = "") -> Job:
@@ -67,7 +74,8 @@ def resubmit(parts: Parts, caller: Caller, job: Job, request_id: str, traceparen
         raise NotReady()
     if job.status is Status.COMPLETED:
         raise JobEnded("The job has completed; there is nothing to try again.")
-    media = Media(job.media.name, job.media.size_bytes, job.media.sha256)
+    media = Media(job.media.name, job.media.size_bytes, job.media.sha256, url=job.media.url)
+    place = job_files.media if media.is_here else job_files.source
     new = NewJob(
         new_id(),
         job.tenant,
@@ -82,7 +90,7 @@ def resubmit(parts: Parts, caller: Caller, job: Job, request_id: str, traceparen
     )
 
     def copy() -> None:
-        parts.blobs.copy(job_files.media(job.id), job_files.media(new.id))
+        parts.blobs.copy(place(job.id), place(new.id))
 
     try:
         return _enter(parts, caller, new, copy)[0]
@@ -127,7 +135,7 @@ def _enter(parts: Parts, caller: Caller, new: NewJob, place_media: Callable[[], 
         # A retry's lines are about the old job; this one is about the new.
         with bound(job_id=job.id), parts.tracer.span("submit", job_id=job.id):
             _log.info("job_created", size_bytes=job.media.size_bytes, model=job.options.model)
-            dispatch(parts, job)
+            dispatch(parts, first_step(job.media)[1])
     return job, is_new
 
 
@@ -172,7 +180,7 @@ def _confirm(parts: Parts, new: NewJob, is_new: bool) -> None:
     A repeat may be about a job whose recording is gone, with all else: there is nothing left to keep.
     """
     is_written = parts.blobs.exists(job_files.manifest(new.id))
-    if not is_written and parts.blobs.exists(job_files.media(new.id)):
+    if not is_written and job_files.is_held(parts.blobs, new.id):
         try:
             job_files.write_manifest(parts.blobs, new)
         except DependencyError:
@@ -192,9 +200,16 @@ def _backlog_full(parts: Parts, owed_s: float) -> BacklogFull:
     return BacklogFull(retry_after_s=retry_after_s(owed_s, most_s, speed))
 
 
-def dispatch(parts: Parts, job: Job) -> None:
+def replay(parts: Parts, job: Job) -> None:
+    """Its webhook once more. Raises NotFound when nothing of it is left."""
+    if parts.ledger.replay(job.id) is ReplayOutcome.GONE:
+        raise NotFound("There is no such delivery.")
+    dispatch(parts, DELIVER_QUEUE)
+
+
+def dispatch(parts: Parts, queue: str) -> None:
     """Sends the hint; when that fails the sweeper will send it, so no request fails for it."""
     try:
-        parts.dispatcher.dispatch([prepare_queue_of(job.media.size_bytes)])
+        parts.dispatcher.dispatch([queue])
     except DependencyError as error:
         _log.warning("dispatch_failed", code=error.code)

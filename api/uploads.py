@@ -105,6 +105,23 @@ def receive(
         yield Received(intake.finish(_shown_name(name)), fields)
 
 
+def receive_small(request: Request, idle_s: float) -> bytes:
+    """A body that is no recording, whole. Raises UploadTooLarge, IncompleteUpload, LengthRequired."""
+    length = request.content_length
+    if length is None and "chunked" not in request.headers.get("Transfer-Encoding", "").lower():
+        raise LengthRequired()
+    body = bytearray()
+    if (length or 0) <= MOST_FIELD_BYTES:
+        with Patience(request, idle_s) as patience:
+            for chunk in _chunks(request, patience):
+                body += chunk
+                if len(body) > MOST_FIELD_BYTES:
+                    break
+            else:
+                return bytes(body)
+    raise UploadTooLarge(f"The limit is {MOST_FIELD_BYTES} bytes.")
+
+
 class Patience:
     """Ends an upload whose next chunk takes longer than `idle_s` to come, be it byte by byte: from then on
     its connection reads as if the client had gone. A socket's own timeout begins anew with every byte."""

@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 
 from dotenv import load_dotenv
 
-from deploy import first_run, keys, up, webhook_secret
+from deploy import first_run, keys, up, webhook_secret, webhooks
 from deploy.admin import command as admin
 from deploy.errors import EXIT_FAILED, StartError
 from deploy.supervisor import complain
 from shared.settings import SettingsError
 
-COMMANDS = (up, first_run, keys, webhook_secret, admin)
+COMMANDS = (up, first_run, keys, webhook_secret, webhooks, admin)
 _EXIT_INTERRUPTED = 130
 _CLIENT = "ananse_client"
 

@@ -250,6 +250,42 @@ class OutOfMemory(JobError):
     retryable = True
 
 
+class FetchBlocked(JobError):
+    code = "fetch_blocked"
+    title = "The recording lies where this service does not go"
+
+
+class FetchFailed(JobError):
+    """The network, or a server that may do better soon."""
+
+    code = "fetch_failed"
+    title = "The recording could not be fetched"
+    tries = 3
+    status = 502
+    retryable = True
+
+
+class FetchRefused(JobError):
+    """The server's answer was clear: it would be the same again."""
+
+    code = "fetch_refused"
+    title = "The server of the recording does not give it"
+    status = 422
+
+
+class FetchTimeout(JobError):
+    code = "fetch_timeout"
+    title = "The recording came too slowly"
+    tries = 2
+    status = 504
+    retryable = True
+
+
+class FetchTooLarge(JobError):
+    code = "fetch_too_large"
+    title = "The recording at that address is larger than this service takes"
+
+
 class DeadlineExceeded(JobError):
     code = "deadline_exceeded"
     title = "The job did not end within its deadline"

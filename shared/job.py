@@ -118,7 +118,8 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """`done_s` and `total_s` are seconds of audio. Instants are aware UTC. `traceparent` is the trace of the
+    """`done_s` and `total_s` are seconds of audio; of a recording that is being fetched `fetched_bytes` are
+    there, of `fetch_bytes` if its server tells. Instants are aware UTC. `traceparent` is the trace of the
     request that made it (W3C)."""
 
     id: str
@@ -145,6 +146,8 @@ class Job:
     warnings: tuple[str, ...] = ()
     reused_from: str | None = None
     traceparent: str = ""
+    fetched_bytes: int = 0
+    fetch_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
 """Where the bytes of a job lie in the blob store; the manifest, which says what was accepted."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.blob_store import BlobStore
+from shared.blob_store import BlobMissing, BlobStore
 from shared.job import Options
 from shared.job_store import NewJob
 from shared.media import Media
@@ -20,6 +21,11 @@ def folder(job_id: str) -> str:
 
 def media(job_id: str) -> str:
     return f"jobs/{job_id}/media"
+
+
+def source(job_id: str) -> str:
+    """Where a recording is to be fetched; gone once it has been."""
+    return f"jobs/{job_id}/source.json"
 
 
 def manifest(job_id: str) -> str:
@@ -64,10 +70,26 @@ def write_manifest(blobs: BlobStore, new: NewJob) -> None:
                     "name": new.media.name,
                     "size_bytes": new.media.size_bytes,
                     "sha256": new.media.sha256,
+                    "url": new.media.url,
                 },
             }
         ).encode(),
     )
+
+
+def accept_media(blobs: BlobStore, job_id: str, media: Media) -> bool:
+    """Says in the manifest what was fetched. False while there is none."""
+    try:
+        accepted = read_manifest(blobs, job_id)
+    except BlobMissing:
+        return False
+    write_manifest(blobs, replace(accepted, media=media))
+    return True
+
+
+def is_held(blobs: BlobStore, job_id: str) -> bool:
+    """Whether the recording is there, or its address."""
+    return blobs.exists(media(job_id)) or blobs.exists(source(job_id))
 
 
 def read_manifest(blobs: BlobStore, job_id: str) -> NewJob:

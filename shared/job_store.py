@@ -21,7 +21,7 @@ from shared.errors import (
     TooMuchStored,
 )
 from shared.job import Delivery, Failure, Job, ModelUsed, Options, Stage, Status, Timings
-from shared.ledger import prepare_queue_of
+from shared.ledger import FETCH, FETCH_QUEUE, PREPARE, prepare_queue_of
 from shared.media import Media
 from shared.redis_store import RedisStore
 from shared.transcript import Language, WindowResult
@@ -163,7 +163,7 @@ class JobStore:
             "create",
             new.id,
             new.tenant,
-            prepare_queue_of(new.media.size_bytes),
+            *first_step(new.media),
             json.dumps(fields | more),
             int(new.audio_s * 1000),
             new.idempotency_key,
@@ -367,6 +367,13 @@ class JobStore:
         return str(rows[0][0]) if rows else "0"
 
 
+def first_step(media: Media) -> tuple[str, str]:
+    """Where a job begins: the step and its queue."""
+    if not media.is_here:
+        return FETCH, FETCH_QUEUE
+    return PREPARE, prepare_queue_of(media.size_bytes)
+
+
 def _readable(record: Mapping[str, str]) -> Job:
     try:
         return job_of(record)
@@ -405,6 +412,8 @@ def job_of(record: Mapping[str, str]) -> Job:
         warnings=tuple(json.loads(record.get("warnings", "[]"))),
         reused_from=record.get("reused_from") or None,
         traceparent=record.get("traceparent", ""),
+        fetched_bytes=int(record.get("fetched_bytes", 0)),
+        fetch_bytes=int(record["fetch_bytes"]) if record.get("fetch_bytes", "null") != "null" else None,
     )
 
 

@@ -16,8 +16,11 @@ from shared.models import long_queue_of, queue_of
 from shared.redis_store import RedisStore
 from shared.transcript import WindowResult
 
+FETCH = "fetch"
 PREPARE = "prepare"
 FINISH = "finish"
+DELIVER = "deliver-0"
+FETCH_QUEUE = "fetch"
 PREPARE_QUEUE = "prepare"
 LONG_PREPARE_QUEUE = "prepare-long"
 DELIVER_QUEUE = "deliver"
@@ -27,6 +30,8 @@ MOST_HINTS = 100
 """Steps of a queue that one dispatch takes: it is soon over, and whoever looks next takes the next ones."""
 
 MOST_SWEPT = 200
+
+FIVE_DAYS_S = 432_000.0
 
 LONG_PART_S = 60.0
 LONG_MEDIA_BYTES = 16 * 2**20
@@ -89,6 +94,16 @@ class RequeueOutcome(StrEnum):
     ENDED = "ended"
     GONE = "gone"
     NEWER = "newer"
+
+
+class ReplayOutcome(StrEnum):
+    """`sending` is under way, with a new schedule behind it; `early` is a job that has not ended; `gone` had
+    no webhook, or is unknown."""
+
+    REPLAYED = "replayed"
+    SENDING = "sending"
+    EARLY = "early"
+    GONE = "gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +199,11 @@ class Ledger:
         )
         _raise_unless_ok(word)
 
+    def fetched(self, fetch: Claim, media: dict[str, Any], audio_s: float) -> None:
+        """Ends `fetch`: the recording is here, and `prepare` can be claimed."""
+        queue = prepare_queue_of(media["size_bytes"])
+        self._held("fetched", fetch, _flat({"media": media}), queue, int(audio_s * 1000))
+
     def prepared(self, prepare: Claim, parts: int, fields: dict[str, Any]) -> None:
         """Ends `prepare`: so many parts were offered. `fields` go into the record.
 
@@ -254,11 +274,39 @@ class Ledger:
         """Hands the step back after it failed; the claim counts."""
         self._held("release", claim, int(delay_s * 1000), 1)
 
-    def delivered(self, claim: Claim, delivery: Delivery, status: str) -> None:
-        self._held("delivered", claim, _delivery_json(delivery), status)
+    def delivered(
+        self, claim: Claim, delivery: Delivery, outcome: str, disable_s: float = FIVE_DAYS_S
+    ) -> None:
+        """Ends a delivery: `delivered`, `failed`, `gone` (the receiver wants no more, ever), or `disabled`:
+        nothing was sent, because it only failed for `disable_s` or said that it is gone."""
+        self._held("delivered", claim, _delivery_json(delivery), outcome, int(disable_s * 1000))
 
-    def redeliver(self, claim: Claim, delivery: Delivery, delay_s: float) -> None:
-        self._held("redeliver", claim, _delivery_json(delivery), int(delay_s * 1000))
+    def redeliver(
+        self, claim: Claim, delivery: Delivery, delay_s: float, disable_s: float = FIVE_DAYS_S
+    ) -> bool:
+        """Puts a delivery off. False when its receiver is disabled by this failure: then it has ended."""
+        word = self._store.run(
+            "redeliver",
+            claim.job_id,
+            claim.step,
+            claim.attempt,
+            _delivery_json(delivery),
+            int(delay_s * 1000),
+            int(disable_s * 1000),
+        )
+        if word != "disabled":
+            _raise_unless_ok(word)
+        return bool(word == "ok")
+
+    def replay(self, job_id: str) -> ReplayOutcome:
+        """Makes a job's delivery once more, and asks its receiver again if it was disabled."""
+        return ReplayOutcome(self._store.run("replay", job_id, DELIVER))
+
+    def attempts(self, job_id: str) -> int:
+        """The number of the last delivery in the log; 0 when there was none."""
+        with self._store.guarded():
+            row: str | None = self._store.client.lindex(self._store.key("deliveries", job_id), -1)
+        return int(json.loads(row)["attempt"]) if row else 0
 
     def tries(self, claim: Claim) -> int:
         """How often this delivery was tried and put off."""

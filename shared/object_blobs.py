@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from shared.blob_store import BlobMissing, BlobStore, Draft
 from shared.bucket import Bucket, Multipart
 from shared.errors import BlobUnavailable, StorageFull
-from shared.s3_client import Access
+from shared.s3_client import access_of
 from shared.scratch import scratch_file
 from shared.settings import OBJECT_PART_BYTES, Settings
 
@@ -28,15 +28,7 @@ _RETRY_S = 5.0
 def connect(settings: Settings) -> "ObjectBlobs":
     """Raises SettingsError, in one sentence that says what to do."""
     place = urlsplit(settings.blob_url)
-    secret = settings.s3_secret_access_key
-    access = Access(
-        endpoint=settings.s3_endpoint,
-        region=settings.s3_region,
-        addressing=settings.s3_addressing,
-        key_id=settings.s3_access_key_id,
-        secret=secret.get_secret_value() if secret else None,
-    )
-    bucket = Bucket(place.netloc, place.path, access)
+    bucket = Bucket(place.netloc, place.path, access_of(settings))
     bucket.judge()
     return ObjectBlobs(bucket, settings.scratch_dir or settings.state_dir / "scratch")
 

@@ -108,12 +108,12 @@ class Rebuild:
     def _forget_deleted(self, known: set[str]) -> None:
         """An old copy remembers jobs that were deleted since: without their recording they could only fail.
 
-        A recording is there before its record, so a job without one is no newcomer.
+        A recording, or its address, is there before its record, so a job without one is no newcomer.
         """
         for chunk in _chunks([job_id for job_id in self._recorded() if job_id not in known]):
             for job_id, status in zip(chunk, self._statuses(chunk), strict=True):
                 is_open = status is not None and not Status(status).is_terminal
-                if is_open and not self._blobs.exists(job_files.media(job_id)):
+                if is_open and not job_files.is_held(self._blobs, job_id):
                     self._jobs.delete(job_id)
                     _log.warning("deleted_job_forgotten", job_id=job_id)
 

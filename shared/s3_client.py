@@ -15,7 +15,7 @@ from urllib3.exceptions import HTTPError
 from shared.blob_store import BlobMissing
 from shared.errors import BlobUnavailable, StorageFull
 from shared.log import get_logger
-from shared.settings import SettingsError
+from shared.settings import Settings, SettingsError
 
 CONNECT_S = 3.0
 ANSWER_S = 10.0
@@ -54,6 +54,17 @@ class Access:
     @property
     def where(self) -> str:
         return self.endpoint or "AWS"
+
+
+def access_of(settings: Settings) -> Access:
+    secret = settings.s3_secret_access_key
+    return Access(
+        endpoint=settings.s3_endpoint,
+        region=settings.s3_region,
+        addressing=settings.s3_addressing,
+        key_id=settings.s3_access_key_id,
+        secret=secret.get_secret_value() if secret else None,
+    )
 
 
 def make_client(access: Access) -> Any:

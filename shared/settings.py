@@ -199,7 +199,22 @@ class Settings(BaseSettings):
         8, description="Short parts a worker transcribes at once, and as many long ones beside them."
     )
     deliver_slots: Annotated[int, Field(ge=1, le=256)] = Field(
-        4, description="Webhooks a worker sends at once."
+        16, description="Webhooks a worker sends at once; one receiver gets half of them at most."
+    )
+    fetch_slots: Annotated[int, Field(ge=0, le=256)] = Field(
+        4,
+        description="Recordings a worker fetches at once; 0 for none. An API with 0 refuses `audio_url`.",
+    )
+    fetch_timeout_s: Annotated[float, Field(ge=1)] = Field(
+        600, description="Longest fetch of one recording; it may be as large as an upload."
+    )
+    fetch_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        (), description="Private networks that recordings may be fetched from, as in `ANANSE_WEBHOOK_ALLOW`."
+    )
+    fetch_buckets: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Buckets that an `s3://` address may name, separated by commas: every client may read "
+        "them, with the credentials of `ANANSE_S3_...`.",
     )
     decode_timeout_s: Annotated[float, Field(ge=1)] = Field(1800, description="Longest decode of one file.")
     decode_memory_bytes: Annotated[int, Field(ge=2**27)] = Field(
@@ -242,6 +257,10 @@ class Settings(BaseSettings):
         description="Signing secret, `whsec_` and base64; left out, one is made and kept: "
         "`ananse webhook-secret` prints it.",
     )
+    webhook_secret_previous: SecretStr | None = Field(
+        None,
+        description="While receivers change to a new secret: the one before, which signs as well.",
+    )
     webhook_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
         (), description="Private networks that webhooks may go to, separated by commas (`127.0.0.0/8`)."
     )
@@ -251,6 +270,12 @@ class Settings(BaseSettings):
     webhook_retry_s: Annotated[tuple[Annotated[float, Field(ge=0)], ...], NoDecode] = Field(
         (5, 300, 1800, 7200, 18_000, 36_000, 36_000),
         description="Pauses between webhook attempts, separated by commas; each is varied by 20 %.",
+    )
+
+    webhook_disable_s: Annotated[float, Field(ge=60)] = Field(
+        5 * 86_400,
+        description="A receiver that has only failed for so long gets no more, until a replay or "
+        "`ananse webhooks enable`.",
     )
 
     # Flower, logs and traces
@@ -276,7 +301,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:
-        for name in ("metrics_allow", "webhook_allow", "webhook_retry_s"):
+        for name in ("metrics_allow", "webhook_allow", "webhook_retry_s", "fetch_allow", "fetch_buckets"):
             given = values.get(name)
             if isinstance(given, str):
                 values[name] = tuple(part.strip() for part in given.split(",") if part.strip())
@@ -346,6 +371,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"an object store takes no upload of more than {MOST_OBJECT_BYTES / 2**30:.1f} GiB"
             )
+        if self.webhook_secret_previous and not self.webhook_secret:
+            raise ValueError("webhook_secret_previous needs a webhook_secret")
         if self.hint_s > self.lease_s * 10:
             raise ValueError("hint_s must not be more than ten times lease_s")
         return self

@@ -68,14 +68,16 @@ class Survey:
         pipe.zrange(key("busy", name), 0, -1)
         pipe.hvals(key("waits", name))
         pipe.smembers(key("paused"))
+        pipe.hget(key("lengths"), name)
         pipe.time()
-        clients, put_off, busy, waits, paused, time = self._run(pipe)
+        clients, put_off, busy, waits, paused, length, time = self._run(pipe)
         held = self._states(busy).count("leased")
-        waiting, heads = self._lines(name, clients)
+        heads = self._heads(name, clients)
         created = [int(at) for at in self._fields([_job_of(head) for head in heads], "created_at") if at]
         return QueueState(
             name=name,
-            waiting=waiting,
+            # With those that stand aside, because enough is under way to their receiver.
+            waiting=int(length or 0),
             put_off=put_off,
             sent=len(busy) - held,
             held=held,
@@ -136,7 +138,7 @@ class Survey:
             record: dict[str, str] = self._store.client.hgetall(key("step", job_id, name))
         queue = record.get("queue", "")
         pipe = self._store.client.pipeline(transaction=False)
-        pipe.zrank(key("waiting", queue, tenant), reference)
+        pipe.zrank(key("waiting", queue, record.get("line", tenant)), reference)
         pipe.zscore(key("later", queue), reference)
         pipe.zscore(key("busy", queue), reference)
         pipe.hlen(key("windows", job_id, name))
@@ -159,14 +161,12 @@ class Survey:
             position=None if rank is None else rank + 1,
         )
 
-    def _lines(self, queue: str, clients: list[str]) -> tuple[int, list[str]]:
-        """How many steps wait, and the first of each line."""
+    def _heads(self, queue: str, clients: list[str]) -> list[str]:
+        """The first of each line."""
         pipe = self._store.client.pipeline(transaction=False)
         for client in clients:
-            pipe.zcard(self._store.key("waiting", queue, client))
             pipe.zrange(self._store.key("waiting", queue, client), 0, 0)
-        rows = self._run(pipe)
-        return sum(rows[::2]), [reference for first in rows[1::2] for reference in first]
+        return [reference for first in self._run(pipe) for reference in first]
 
     def _states(self, references: list[str]) -> list[str | None]:
         pipe = self._store.client.pipeline(transaction=False)
@@ -203,7 +203,7 @@ def _place(state: str | None, rank: int | None, later: float | None, busy: float
 
 def _order(step: str) -> tuple[int, int]:
     kind, _, number = step.partition("-")
-    return ("prepare", "part", "finish", "deliver").index(kind), int(number or 0)
+    return ("fetch", "prepare", "part", "finish", "deliver").index(kind), int(number or 0)
 
 
 def _job_of(reference: str) -> str:

@@ -21,7 +21,7 @@ from shared.redis_store import RedisStore, connect
 from shared.settings import Settings
 
 _KEY_PREFIX = "ananse-celery:"
-_KINDS = ("prepare", "part", "finish", "deliver")
+_KINDS = ("fetch", "prepare", "part", "finish", "deliver")
 
 _log = get_logger()
 

@@ -194,7 +194,7 @@ def a_client_that_goes_away(doors: Doors) -> TestResponse:
     return post_declared(doors, 99, b"sound")
 
 
-@ANSWERS.produces("url_ingest_unavailable")
+@ANSWERS.produces("url_ingest_unavailable", fetch_slots=0)
 def an_address_instead_of_a_recording(doors: Doors) -> TestResponse:
     return doors.client.post("/v1/jobs", json={"audio_url": "https://example.org/a.mp3"})
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import BytesIO
+from ipaddress import ip_network
 from pathlib import Path
 
 import av
@@ -14,7 +15,7 @@ import pytest
 
 from shared import job_files
 from shared.job import Status
-from shared.ledger import PREPARE, Ledger, part_step
+from shared.ledger import FETCH, PREPARE, Ledger, part_step
 from shared.redis_store import RedisStore
 from shared.settings import Settings
 from tests.support.codes import ELSEWHERE, Doors, Table, check_failure, opened, sound
@@ -22,6 +23,7 @@ from tests.support.waiting import wait_until
 from tests.support.worker_context import MODEL
 from tests.support.worker_process import PLAIN, worker_process
 from worker.engine.audio import DECODER
+from tests.worker.receiver import http, receiver
 from worker.engine.values import Window
 
 pytestmark = pytest.mark.redis
@@ -33,6 +35,7 @@ PUT_OFF: Table[str] = Table()
 """What ends no job and reaches no client: the step waits, and the log says why. A case gives its job's id."""
 
 PART = part_step(0)
+LOOPBACK = (ip_network("127.0.0.0/8"),)
 _LOOK_S = 0.002
 
 
@@ -115,6 +118,36 @@ def a_recording_that_is_gone(doors: Doors) -> str:
     job_id = doors.submit(sound())
     doors.parts.blobs.remove(job_files.media(job_id))
     return doors.work(job_id, PREPARE)
+
+
+@FAILURES.produces("fetch_blocked")
+def a_recording_of_our_own_network(doors: Doors) -> str:
+    with receiver() as inside:
+        return doors.work(doors.submit_url(inside.url()), FETCH)
+
+
+@FAILURES.produces("fetch_failed", fetch_allow=LOOPBACK)
+def a_server_that_is_broken(doors: Doors) -> str:
+    with receiver(http(500)) as broken_server:
+        return doors.work(doors.submit_url(broken_server.url()), FETCH, FETCH, FETCH)
+
+
+@FAILURES.produces("fetch_refused", fetch_allow=LOOPBACK)
+def a_recording_that_is_not_there(doors: Doors) -> str:
+    with receiver(http(404)) as server:
+        return doors.work(doors.submit_url(server.url()), FETCH)
+
+
+@FAILURES.produces("fetch_timeout", fetch_allow=LOOPBACK, fetch_timeout_s=1)
+def a_server_that_never_answers(doors: Doors) -> str:
+    with receiver(lambda connection: connection.recv(1)) as silent:
+        return doors.work(doors.submit_url(silent.url()), FETCH, FETCH)
+
+
+@FAILURES.produces("fetch_too_large", fetch_allow=LOOPBACK, max_upload_bytes=1024)
+def a_recording_larger_than_an_upload_may_be(doors: Doors) -> str:
+    with receiver(http(200, bytes(1025))) as server:
+        return doors.work(doors.submit_url(server.url()), FETCH)
 
 
 @FAILURES.produces("unsupported_option")

@@ -70,6 +70,8 @@ def logs(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
             job = secrets.submit(caller, hook.url(path=""), **{"X-Request-Id": REQUEST_ID})
             wait_until(lambda: jobs.get(job["id"]).webhook_status == "delivered", 60)
             said = caller.get(f"/v1/jobs/{job['id']}/transcript?format=text").text.split()
+            fetched = secrets.submit_address(caller, hook.url(path=""))
+            wait_until(lambda: jobs.get(fetched["id"]).status.is_terminal, 60)
             _ask_around(caller, server)
             assert worker.stop() == 0
         yield Logs(job["id"], tuple(said), server.log, (folder / "worker.log").read_text().splitlines())

@@ -24,6 +24,7 @@ from shared.log import get_logger
 from shared.models import ModelCard, ModelSource, models_on, parse_models
 from shared.outcomes import Outcomes
 from shared.rebuild import Rebuild
+from shared.receivers import Receivers
 from shared.redis_store import RedisStore, connect, webhook_secret
 from shared.settings import Settings, SettingsError
 from shared.task_queue import CeleryQueue, Dispatcher, make_celery, messages_of
@@ -32,6 +33,7 @@ from worker.context import Context
 from worker.engine.engine import Engine
 from worker.engine.residence import Residence
 from worker.engine.values import Runner
+from worker.fetcher import Fetcher, GuardedFetcher
 from worker.heartbeat import Heartbeat
 from worker.http_guard import GuardedSender
 from worker.intake import Intake
@@ -132,7 +134,9 @@ def build(settings: Settings, load: Load = load_whisper) -> Worker:
         leases=Leases(ledger, settings.lease_s),
         engines=engines,
         sender=GuardedSender(allow=settings.webhook_allow, timeout_s=settings.webhook_timeout_s),
-        webhook_secrets=_secrets(settings, store),
+        webhook_secrets=secrets_of(settings, store),
+        receivers=Receivers(store),
+        fetchers=fetchers_of(settings),
         metrics=metrics,
         tracer=tracer,
         guards=guards,
@@ -229,13 +233,30 @@ def _counted(metrics: Metrics, jobs: JobStore) -> Callable[[Job, Status], None]:
     return count
 
 
-def _secrets(settings: Settings, store: RedisStore) -> tuple[str, ...]:
-    """The setting, else one that is made once and kept where all workers find it."""
-    if settings.webhook_secret is not None:
-        secret = settings.webhook_secret.get_secret_value()
+def fetchers_of(settings: Settings) -> dict[str, Fetcher]:
+    """Raises SettingsError when no client of buckets can be made."""
+    timeout_s, most = settings.fetch_timeout_s, settings.max_upload_bytes
+    web = GuardedFetcher(timeout_s, most, settings.fetch_allow)
+    fetchers: dict[str, Fetcher] = {"http": web, "https": web}
+    if settings.fetch_buckets:
+        # As for the blob store: what a disk does not need is not loaded.
+        from shared.s3_client import access_of  # noqa: PLC0415
+        from worker.bucket_fetcher import BucketFetcher  # noqa: PLC0415
+
+        fetchers["s3"] = BucketFetcher(settings.fetch_buckets, access_of(settings), timeout_s, most)
+    return fetchers
+
+
+def secrets_of(settings: Settings, store: RedisStore) -> tuple[str, ...]:
+    """The settings', the current one first, else one that is made once and kept where all workers find it."""
+    given = {
+        "ANANSE_WEBHOOK_SECRET": settings.webhook_secret,
+        "ANANSE_WEBHOOK_SECRET_PREVIOUS": settings.webhook_secret_previous,
+    }
+    secrets = {name: secret.get_secret_value() for name, secret in given.items() if secret}
+    for name, secret in secrets.items():
         try:
             key_of(secret)
         except ValueError as error:
-            raise SettingsError(f"ANANSE_WEBHOOK_SECRET: {error}") from error
-        return (secret,)
-    return (webhook_secret(store),)
+            raise SettingsError(f"{name}: {error}") from error
+    return tuple(secrets.values()) or (webhook_secret(store),)

@@ -8,21 +8,23 @@ from shared.endings import Endings
 from shared.errors import NoWorker
 from shared.fleet import Fleet
 from shared.job_store import JobStore
-from shared.ledger import DELIVER_QUEUE, LONG_PREPARE_QUEUE, PREPARE_QUEUE, Ledger
+from shared.ledger import DELIVER_QUEUE, FETCH_QUEUE, LONG_PREPARE_QUEUE, PREPARE_QUEUE, Ledger
 from shared.models import ModelCard, long_queue_of, queue_of
+from shared.receivers import Receivers
 from shared.settings import Settings
 from shared.task_queue import Dispatcher, Messages
 from shared.tracing import OFF, Tracer
 from worker.delivery import Sender
 from worker.engine.engine import Engine
+from worker.fetcher import Fetcher
 from worker.leases import Leases
 from worker.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """`engines` holds, by model name, each loaded model's engine and card; `guards` are the
-    decoder's."""
+    """`engines` holds, by model name, each loaded model's engine and card; `fetchers`, by the scheme of an
+    address, who gets a recording from there; `guards` are the decoder's."""
 
     name: str
     settings: Settings
@@ -37,6 +39,8 @@ class Context:
     engines: Mapping[str, tuple[Engine, ModelCard]]
     sender: Sender
     webhook_secrets: tuple[str, ...]
+    receivers: Receivers
+    fetchers: Mapping[str, Fetcher] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=Metrics)
     tracer: Tracer = OFF
     guards: tuple[str, ...] = ()
@@ -67,6 +71,8 @@ class Context:
             LONG_PREPARE_QUEUE: settings.prepare_slots,
             DELIVER_QUEUE: settings.deliver_slots,
         }
+        if settings.fetch_slots:
+            lanes[FETCH_QUEUE] = settings.fetch_slots
         for model in self.engines:
             lanes |= {queue_of(model): settings.part_slots, long_queue_of(model): settings.part_slots}
         return lanes

@@ -29,7 +29,13 @@ _JOB_S = (0.3, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600, 10_800, 36_00
 _RTF = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _WEBHOOK_S = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60)
 
-_STAGES = {"prepare": "prepare", "part": "transcribe", "finish": "finish", "deliver": "deliver"}
+_STAGES = {
+    "fetch": "download",
+    "prepare": "prepare",
+    "part": "transcribe",
+    "finish": "finish",
+    "deliver": "deliver",
+}
 
 T = TypeVar("T")
 
@@ -58,7 +64,8 @@ class Metrics:
         )
         self._stage_s = Histogram(
             "ananse_worker_stage_seconds",
-            "How long a stage took that came to its end; fetch, decode and detect are within prepare.",
+            "How long a stage took that came to its end; fetch, decode and detect are within prepare, "
+            "download is a recording that came from an address.",
             ("stage",),
             buckets=_STAGE_S,
             registry=registry,
@@ -78,7 +85,8 @@ class Metrics:
         )
         self._webhooks = Counter(
             "ananse_worker_webhook_attempts",
-            "Attempts to deliver: delivered, put_off (tried again later) or failed (given up).",
+            "Attempts to deliver: delivered, put_off (tried again later), failed (given up) or disabled (not "
+            "sent: its receiver only fails, or is gone).",
             ("outcome",),
             registry=registry,
         )

@@ -12,13 +12,14 @@ from shared.job import Failure, Job, Status
 from shared.ledger import Claim, ClaimOutcome, Fenced
 from shared.log import get_logger
 from shared.tracing import Kind, Span, trace_id
-from worker import outbox, transcription
+from worker import fetching, outbox, transcription
 from worker.context import Context
 from worker.leases import HandBack, Held
 
 Work = Callable[[Held, Job, Context], None]
 
 WORK: Mapping[str, Work] = {
+    "fetch": fetching.fetch,
     "prepare": transcription.prepare,
     "part": transcription.transcribe,
     "finish": transcription.finish,
@@ -122,7 +123,7 @@ def _fail_or_try_again(claim: Claim, job: Job, error: JobError, context: Context
         context.ledger.try_again(claim, min(_AGAIN_S * 2**claim.claims, _LONGEST_S))
         context.metrics.step(claim.step, "tried_again", error.code)
     elif claim.failures + 1 < error.tries:
-        context.ledger.try_again(claim, _AGAIN_S)
+        context.ledger.try_again(claim, max(_AGAIN_S, error.retry_after_s or 0.0))
         context.metrics.step(claim.step, "tried_again", error.code)
         _log.warning("step_tried_again", code=error.code, failures=claim.failures + 1)
     else:

@@ -137,6 +137,7 @@ class Sweeper:
     def _expire(self, job: Job) -> None:
         if job.status is not Status.EXPIRED and self._is_kept(job):
             self._blobs.remove(job_files.media(job.id))
+            self._blobs.remove(job_files.source(job.id))
             self._jobs.put_off_expiry(job)
             return
         self._blobs.remove_folder(job_files.folder(job.id))

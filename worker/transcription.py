@@ -158,7 +158,7 @@ def _reuse(held: Held, job: Job, card: ModelCard, context: Context) -> bool:
     context.blobs.write(job_files.transcript(job.id), transcript.to_json().encode())
     fields = {
         "reused_from": source.id,
-        "media": asdict(replace(source.media, name=job.media.name)),
+        "media": asdict(replace(source.media, name=job.media.name, url=job.media.url)),
         "model": _model_used(card),
         "done_s": source.done_s,
         "total_s": source.total_s or 0.0,

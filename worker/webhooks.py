@@ -5,10 +5,10 @@ See https://www.standardwebhooks.com. Sending is `delivery.py`; what is in the b
 
 import base64
 import binascii
-import hashlib
-import hmac
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+
+from standardwebhooks import Webhook
 
 PREFIX = "whsec_"
 
@@ -23,12 +23,14 @@ def signed_headers(webhook_id: str, now: datetime, body: bytes, secrets: Sequenc
         raise ValueError("the time of a webhook must carry its time zone")
     if not secrets:
         raise ValueError("a webhook needs a secret")
-    timestamp = str(int(now.timestamp()))
-    signed = f"{webhook_id}.{timestamp}.".encode() + body
+    # The library takes the hour as it stands for one of UTC, and the body as text.
+    at, text = now.astimezone(UTC), body.decode()
     return {
         "webhook-id": webhook_id,
-        "webhook-timestamp": timestamp,
-        "webhook-signature": " ".join(_signature(key_of(secret), signed) for secret in secrets),
+        "webhook-timestamp": str(int(at.timestamp())),
+        "webhook-signature": " ".join(
+            Webhook(key_of(secret)).sign(webhook_id, at, text) for secret in secrets
+        ),
     }
 
 
@@ -45,7 +47,3 @@ def key_of(secret: str) -> bytes:
     if not key:
         raise ValueError(f"a webhook secret is {PREFIX} and base64")
     return key
-
-
-def _signature(key: bytes, signed: bytes) -> str:
-    return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()

@@ -8,8 +8,9 @@ local own_ms = tonumber(record[4] or 0)
 local owed_ms = tonumber(redis.call('HGET', prefix .. 'backlog', model) or 0)
 if record[1] ~= 'queued' then return {0, math.max(0, owed_ms - own_ms), own_ms} end
 local begun_ms = owed_ms - tonumber(redis.call('HGET', prefix .. 'fresh', model) or 0)
-local queue = redis.call('HGET', key('step', id, 'prepare'), 'queue')
-local rank = redis.call('ZRANK', key('waiting', queue, tenant), ref(id, 'prepare'))
+local first = redis.call('EXISTS', key('step', id, 'fetch')) == 1 and 'fetch' or 'prepare'
+local queue = redis.call('HGET', key('step', id, first), 'queue')
+local rank = redis.call('ZRANK', key('waiting', queue, tenant), ref(id, first))
 if not rank then return {0, math.max(0, begun_ms), own_ms} end
 
 local function waits(of)

@@ -22,7 +22,8 @@ local waited_ms = now() - tonumber(held[5] or now())
 set_out(id, step, held[4], now())
 renew(id, step, lease_ms)
 if status == 'queued' then
-  redis.call('HSET', job_key, 'status', 'running', 'started_at', now(), 'attempt', 1, 'stage', 'decoding')
+  redis.call('HSET', job_key, 'status', 'running', 'started_at', now(), 'attempt', 1,
+    'stage', step == 'fetch' and 'fetching' or 'decoding')
   begin_owed(id)
   emit(id, 'state', '{"status":"running"}')
 elseif claims > tonumber(record[3]) and not terminal(status) then

@@ -1,8 +1,8 @@
--- ARGV: id, tenant, queue of the first step, fields (JSON), audio ms (as far as known), idempotency key or '',
+-- ARGV: id, tenant, first step, its queue, fields (JSON), audio ms (as far as known), idempotency key or '',
 --       request hash, its TTL ms, most audio ms the service may owe (0: it was accepted before, take it), bytes of the
 --       recording, id of the API key or '', most jobs, audio ms and bytes of that key (0: no bound)
 -- Record, index, first step and idempotency entry come to be together or not at all.
-local id, tenant, queue, fields, audio_ms, idempotency, request_hash, ttl, most_ms,
+local id, tenant, step, queue, fields, audio_ms, idempotency, request_hash, ttl, most_ms,
   bytes, key_id, most_jobs, most_audio_ms, most_bytes = unpack(ARGV)
 
 -- A part of the memory is for finishing what was accepted: a store that is full to the brim could end nothing.
@@ -66,6 +66,6 @@ if key_id ~= '' then
   count_recording(id, tonumber(bytes))
 end
 owe(id, tonumber(audio_ms))
-offer(id, 'prepare', queue, '{}', audio_ms)
+offer(id, step, queue, '{}', audio_ms)
 emit(id, 'state', '{"status":"queued"}')
 return {'created', id}

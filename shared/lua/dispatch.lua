@@ -13,15 +13,44 @@ local function line_up_due(queue)
   end
 end
 
+-- Of the slots for deliveries, a receiver that takes them well may have half, any other one. All of a tenant's that are
+-- new may have three quarters, those that failed last an eighth: there is always room for one who answers.
+local SHARES = {good = 1, new = 0.75, bad = 0.125}
+
+local function flights(name)
+  return tonumber(redis.call('HGET', prefix .. 'flights', name) or 0)
+end
+
+local function has_enough(line, capacity)
+  local how = standing(line)
+  if flights(line) >= (how == 'good' and math.max(1, math.floor(capacity / 2)) or 1) then return true end
+  local class = string.match(line, '^(.*)|') .. '|' .. how
+  if flights(class) < math.max(1, math.floor(capacity * SHARES[how])) then return false end
+  redis.call('SADD', key('aside', class), line)
+  return true
+end
+
+-- Out of the lines until one of those under way has come back: see `arrive`.
+local function set_aside(queue, line)
+  redis.call('HSET', key('given', queue), line, redis.call('ZSCORE', key('lines', queue), line))
+  redis.call('ZREM', key('lines', queue), line)
+end
+
 local function choose(queue, capacity)
-  for _ = 1, math.min(most, capacity - redis.call('ZCARD', key('busy', queue))) do
-    local tenant = redis.call('ZRANGE', key('lines', queue), 0, 0)[1]
-    if not tenant then return end
-    local reference = redis.call('ZRANGE', key('waiting', queue, tenant), 0, 0)[1]
+  local room = math.min(most, capacity - redis.call('ZCARD', key('busy', queue)))
+  while room > 0 do
+    local line = redis.call('ZRANGE', key('lines', queue), 0, 0)[1]
+    if not line then return end
+    local reference = redis.call('ZRANGE', key('waiting', queue, line), 0, 0)[1]
     local id, step = split(reference)
-    set_out(id, step, queue, at + hint_ms)
-    table.insert(chosen, queue)
-    table.insert(chosen, reference)
+    if redis.call('HEXISTS', key('step', id, step), 'line') == 1 and has_enough(line, capacity) then
+      set_aside(queue, line)
+    else
+      set_out(id, step, queue, at + hint_ms)
+      table.insert(chosen, queue)
+      table.insert(chosen, reference)
+      room = room - 1
+    end
   end
 end
 

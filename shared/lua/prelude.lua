@@ -105,8 +105,43 @@ local function forget_given(queue)
   end
 end
 
+-- Deliveries stand in a line for each receiver that a tenant named, everything else in its tenant's: who never answers
+-- holds up nobody else. In what is below, that name stands for the tenant.
+local function line_of(id, step)
+  return redis.call('HGET', key('step', id, step), 'line') or redis.call('HGET', key('job', id), 'tenant')
+end
+
+-- What the last attempt showed of a receiver: 'good', 'bad', or 'new' while nothing is known.
+local function standing(line)
+  return redis.call('GET', key('standing', line)) or 'new'
+end
+
+-- The deliveries under way are counted by receiver, and by tenant and standing.
+local function depart(id, step, line)
+  local class = string.match(line, '^(.*)|') .. '|' .. standing(line)
+  redis.call('HSET', key('step', id, step), 'class', class)
+  redis.call('HINCRBY', prefix .. 'flights', line, 1)
+  redis.call('HINCRBY', prefix .. 'flights', class, 1)
+end
+
+-- There is room again: for the receiver's next, and for one of those that its tenant's others kept aside.
+local function arrive(id, step, queue, line)
+  local class = redis.call('HGET', key('step', id, step), 'class')
+  redis.call('HDEL', key('step', id, step), 'class')
+  for _, name in ipairs({line, class}) do
+    if redis.call('HINCRBY', prefix .. 'flights', name, -1) <= 0 then redis.call('HDEL', prefix .. 'flights', name) end
+  end
+  local aside
+  repeat
+    aside = redis.call('SPOP', key('aside', class))
+  until not aside or redis.call('EXISTS', key('waiting', queue, aside)) == 1
+  for _, next in ipairs({line, aside or line}) do
+    if redis.call('EXISTS', key('waiting', queue, next)) == 1 then open_line(queue, next) end
+  end
+end
+
 local function line_up(id, step, queue)
-  local tenant = redis.call('HGET', key('job', id), 'tenant')
+  local tenant = line_of(id, step)
   open_line(queue, tenant)
   redis.call('ZADD', key('waiting', queue, tenant), place(id, step), ref(id, step))
   redis.call('HINCRBY', key('waits', queue), tenant, left_ms(id, step))
@@ -117,31 +152,36 @@ end
 
 -- Takes the step out of its line, if it stands there.
 local function leave_line(id, step, queue)
-  local tenant = redis.call('HGET', key('job', id), 'tenant')
+  local tenant = line_of(id, step)
   if redis.call('ZREM', key('waiting', queue, tenant), ref(id, step)) == 0 then return false end
   redis.call('HINCRBY', key('waits', queue), tenant, -left_ms(id, step))
   redis.call('HINCRBY', prefix .. 'lengths', queue, -1)
   return true
 end
 
+local function no_longer_busy(id, step, queue)
+  if redis.call('ZREM', key('busy', queue), ref(id, step)) == 0 then return false end
+  if redis.call('HEXISTS', key('step', id, step), 'class') == 1 then arrive(id, step, queue, line_of(id, step)) end
+  return true
+end
+
 -- From its line to those who work: its tenant has been given what is left of it.
 local function set_out(id, step, queue, until_ms)
-  local tenant = redis.call('HGET', key('job', id), 'tenant')
+  local tenant = line_of(id, step)
   redis.call('ZREM', key('later', queue), ref(id, step))
   local waited = leave_line(id, step, queue)
   if redis.call('ZADD', key('busy', queue), until_ms, ref(id, step)) == 1 then
     local level = math.max(given(queue, tenant), tonumber(redis.call('GET', key('level', queue)) or 0))
     redis.call('SET', key('level', queue), level)
     give(queue, tenant, left_ms(id, step))
+    if redis.call('HEXISTS', key('step', id, step), 'line') == 1 then depart(id, step, tenant) end
   end
   if waited then close_line(queue, tenant) end
 end
 
 -- Back from those who work: what is left of it was not given after all.
 local function come_back(id, step, queue)
-  if redis.call('ZREM', key('busy', queue), ref(id, step)) == 1 then
-    give(queue, redis.call('HGET', key('job', id), 'tenant'), -left_ms(id, step))
-  end
+  if no_longer_busy(id, step, queue) then give(queue, line_of(id, step), -left_ms(id, step)) end
 end
 
 local function come_back_to_line(id, step, queue, delay_ms)
@@ -166,9 +206,19 @@ local function unqueue(id, step)
   local queue = redis.call('HGET', key('step', id, step), 'queue')
   if not queue then return end
   redis.call('ZREM', key('later', queue), ref(id, step))
-  redis.call('ZREM', key('busy', queue), ref(id, step))
-  if leave_line(id, step, queue) then close_line(queue, redis.call('HGET', key('job', id), 'tenant')) end
+  no_longer_busy(id, step, queue)
+  if leave_line(id, step, queue) then close_line(queue, line_of(id, step)) end
   forget_given(queue)
+end
+
+-- Who a delivery goes to: the tenant and what it named, as the line does (a server) and as it is disabled (a URL).
+local function address(id, step)
+  local record = redis.call('HMGET', key('job', id), 'tenant', 'options')
+  local url = cjson.decode(record[2] or '{}').webhook_url
+  if type(url) ~= 'string' then return end
+  local server = string.lower(string.match(url, '^%a+://([^/?#]*)') or url)
+  redis.call('HSET', key('step', id, step), 'line', record[1] .. '|' .. redis.sha1hex(server),
+    'receiver', record[1] .. '|' .. redis.sha1hex(url))
 end
 
 -- A new step waits in its queue. Offered twice, it stays what it is.
@@ -179,6 +229,7 @@ local function offer(id, step, queue, body, audio_ms)
     'audio_ms', audio_ms)
   redis.call('SADD', key('steps', id), step)
   redis.call('SADD', prefix .. 'queues', queue)
+  if is_delivery(step) then address(id, step) end
   line_up(id, step, queue)
   return true
 end
@@ -307,4 +358,70 @@ local function forget_silent()
   for _, name in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'fleet', '-inf', now(), 'LIMIT', 0, 1000)) do
     forget_worker(name)
   end
+end
+
+-- Receivers: what is known of a tenant's URL while it fails. `receivers` names them by when that began.
+
+local DAY_MS = 86400000
+
+local MONTHS_MS = 90 * DAY_MS
+
+local function forget_receiver(name)
+  redis.call('DEL', key('receiver', name))
+  redis.call('ZREM', prefix .. 'receivers', name)
+end
+
+local function describe_receiver(id, name, ...)
+  local record = redis.call('HMGET', key('job', id), 'tenant', 'options')
+  redis.call('HSET', key('receiver', name), 'tenant', record[1], 'url', cjson.decode(record[2]).webhook_url, ...)
+  redis.call('PEXPIRE', key('receiver', name), MONTHS_MS)
+end
+
+local function disable_receiver(id, name, reason)
+  redis.call('ZADD', prefix .. 'receivers', 'NX', now(), name)
+  describe_receiver(id, name, 'disabled_at', now(), 'reason', reason)
+end
+
+-- Tells whether it is enough: it has only failed for so long. A day without an attempt, and it begins anew.
+local function count_failure(id, name, disable_ms)
+  local had = redis.call('HMGET', key('receiver', name), 'failing_since', 'failed_at', 'disabled_at')
+  local at = now()
+  local since = at
+  if had[1] and at - tonumber(had[2]) <= DAY_MS then since = tonumber(had[1]) end
+  redis.call('ZADD', prefix .. 'receivers', since, name)
+  describe_receiver(id, name, 'failing_since', since, 'failed_at', at)
+  local is_enough = at - since >= tonumber(disable_ms)
+  if is_enough and not had[3] then disable_receiver(id, name, 'failing') end
+  return is_enough or had[3] ~= false
+end
+
+-- Answers slower than this are no good sign: its deliveries wait for one another, not others for them.
+local SLOW_S = 2
+
+-- What an attempt showed. Tells whether the receiver is disabled from now on.
+local function note_attempt(id, step, outcome, entry, disable_ms)
+  local names = redis.call('HMGET', key('step', id, step), 'line', 'receiver')
+  if not names[1] then return false end
+  local is_good = outcome == 'delivered' and cjson.decode(entry).duration_s <= SLOW_S
+  redis.call('SET', key('standing', names[1]), is_good and 'good' or 'bad', 'PX', 7 * DAY_MS)
+  if outcome == 'delivered' then
+    forget_receiver(names[2])
+  elseif outcome == 'gone' then
+    disable_receiver(id, names[2], 'gone')
+    return true
+  else
+    return count_failure(id, names[2], disable_ms)
+  end
+  return false
+end
+
+local function log_delivery(id, entry)
+  redis.call('RPUSH', key('deliveries', id), entry)
+  redis.call('LTRIM', key('deliveries', id), -20, -1)
+end
+
+local function end_delivery(id, step, status)
+  redis.call('HSET', key('job', id), 'webhook_status', status)
+  finish_step(id, step)
+  if redis.call('HGET', key('job', id), 'status') ~= 'expired' then unsaved(id) end
 end

@@ -24,6 +24,12 @@ for _, entry in ipairs(cjson.decode(deliveries)) do
 end
 if webhook ~= '' and (restored[4] == 'pending' or restored[4] == 'retrying') then
   offer(id, 'deliver-0', 'deliver', webhook, 0)
+elseif webhook ~= '' then
+  -- Kept, so that it can be replayed.
+  redis.call('HSET', key('step', id, 'deliver-0'), 'state', 'done', 'queue', 'deliver', 'body', webhook, 'attempt', 0,
+    'claims', 0, 'audio_ms', 0)
+  redis.call('SADD', key('steps', id), 'deliver-0')
+  address(id, 'deliver-0')
 end
 emit(id, 'state', cjson.encode({status = redis.call('HGET', key('job', id), 'status')}))
 redis.call('EXPIRE', key('events', id), 3600)

@@ -14,7 +14,7 @@ for _, reference in ipairs(redis.call('ZRANGEBYSCORE', key('busy', queue), '-inf
   if state == 'leased' or state == 'waiting' then
     come_back_to_line(id, step, queue, 0)
   else
-    redis.call('ZREM', key('busy', queue), reference)
+    no_longer_busy(id, step, queue)
   end
 end
 if expired > 0 then redis.call('HINCRBY', prefix .. 'counters', 'leases_expired', expired) end

@@ -142,12 +142,6 @@ def test_hint_is_sent_when_a_worker_is_up(submit: Submit, tasks: RecordingQueue,
     assert tasks.sent == [("prepare", Hint(job["id"], "prepare"))]
 
 
-def test_address_is_refused_as_not_served_yet(client: FlaskClient) -> None:
-    answer = client.post("/v1/jobs", json={"audio_url": "https://example.org/a.mp3"})
-
-    assert (answer.status_code, answer.json["code"]) == (501, "url_ingest_unavailable")
-
-
 @pytest.mark.parametrize(
     ("parts_sent", "status", "field"),
     [

@@ -1,5 +1,6 @@
 """The laws of the ledger, whatever the order of events: played by Hypothesis on a real Redis."""
 
+import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -334,16 +335,18 @@ class LedgerLaws(RuleBasedStateMachine):
         """And only they are, with as much audio as they wait for."""
         for queue in QUEUES:
             lengths = {
-                tenant: self.store.client.zcard(line)
-                for tenant, line in zip(TENANTS, self.lines(queue), strict=True)
+                name: self.store.client.zcard(line)
+                for name, line in zip(names(queue), self.lines(queue), strict=True)
             }
             in_line = set(self.store.client.zrange(self.store.key("lines", queue), 0, -1))
-            assert in_line == {tenant for tenant, length in lengths.items() if length}
+            aside = {name for name, length in lengths.items() if length} - in_line
+            assert in_line <= lengths.keys() - {name for name, length in lengths.items() if not length}
+            assert all(int(self.store.client.hget(self.store.key("flights"), name) or 0) for name in aside)
             waits = self.store.client.hgetall(self.store.key("waits", queue))
             assert {tenant: int(ms) for tenant, ms in waits.items()} == {
                 tenant: sum(map(self.left_ms, self.store.client.zrange(line, 0, -1)))
-                for tenant, line in zip(TENANTS, self.lines(queue), strict=True)
-                if tenant in in_line
+                for tenant, line in zip(names(queue), self.lines(queue), strict=True)
+                if lengths[tenant]
             }
             counted = int(self.store.client.hget(self.store.key("lengths"), queue) or 0)
             assert counted == sum(lengths.values())
@@ -383,7 +386,20 @@ class LedgerLaws(RuleBasedStateMachine):
         return max(1000, int(audio_ms or 0) - int(done_ms or 0))
 
     def lines(self, queue: str) -> list[str]:
-        return [self.store.key("waiting", queue, tenant) for tenant in TENANTS]
+        return [self.store.key("waiting", queue, name) for name in names(queue)]
+
+    @invariant()
+    def deliveries_under_way_are_counted(self) -> None:
+        """By receiver and by standing, as many as are sent or held: none is set aside for ever."""
+        counts = Counter(
+            name
+            for reference in self.store.client.zrange(self.store.key("busy", "deliver"), 0, -1)
+            for name in self.store.client.hmget(
+                self.store.key("step", *reference.split("/", 1)), "line", "class"
+            )
+        )
+        flights = self.store.client.hgetall(self.store.key("flights"))
+        assert {name: int(count) for name, count in flights.items()} == counts
 
     @invariant()
     def a_live_job_has_something_to_do(self) -> None:
@@ -438,6 +454,13 @@ class LedgerLaws(RuleBasedStateMachine):
     def sweep(self) -> None:
         for queue in QUEUES:
             self.ledger.sweep(queue)
+
+
+def names(queue: str) -> list[str]:
+    """Of the lines of a queue: each tenant's, or its receiver's."""
+    if queue != "deliver":
+        return list(TENANTS)
+    return [f"{tenant}|{hashlib.sha1(b'example.org').hexdigest()}" for tenant in TENANTS]
 
 
 def play(store: RedisStore, examples: int, *, is_mutant: bool = False) -> None:

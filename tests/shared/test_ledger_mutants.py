@@ -52,7 +52,7 @@ MUTANTS = {
     ),
     "a step that stands in line is put there twice": (
         "requeue",
-        "if redis.call('ZSCORE', key('waiting', queue, record[3]), ref(id, step)) then "
+        "if redis.call('ZSCORE', key('waiting', queue, line_of(id, step)), ref(id, step)) then "
         "return {'waiting', queue} end",
         "",
     ),
@@ -101,6 +101,11 @@ MUTANTS = {
         "prelude",
         "redis.call('HINCRBY', prefix .. 'lengths', queue, -1)",
         "",
+    ),
+    "a receiver's room is never free again": (
+        "prelude",
+        "arrive(id, step, queue, line_of(id, step))",
+        "redis.call('HDEL', key('step', id, step), 'class')",
     ),
     "an end is not counted": ("end", "count_end(id, status, fields)", ""),
     "what an ended job took of its key is never given back": (

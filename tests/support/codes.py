@@ -75,6 +75,7 @@ class Sent:
     content: bytes
     query: dict[str, str]
     headers: dict[str, str]
+    content_type: str = "audio/wav"
 
 
 @dataclass(slots=True)
@@ -110,7 +111,17 @@ class Doors:
 
     def send(self, content: bytes, **options: str) -> TestResponse:
         query = {"vad": "off", "webhook_url": self.hook.url()} | options
-        sent = Sent(content, query, {"Idempotency-Key": f"key-{len(self.sent)}"})
+        return self._send(Sent(content, query, {"Idempotency-Key": f"key-{len(self.sent)}"}))
+
+    def submit_url(self, url: str) -> str:
+        """The id of a new job whose recording lies there."""
+        asked = {"audio_url": url, "vad": "off", "webhook_url": self.hook.url()}
+        key = {"Idempotency-Key": f"key-{len(self.sent)}"}
+        answer = self._send(Sent(json.dumps(asked).encode(), {}, key, "application/json"))
+        assert answer.status_code == 202, answer.text
+        return str(json.loads(answer.text)["id"])
+
+    def _send(self, sent: Sent) -> TestResponse:
         answer = self._post("/v1/jobs", sent)
         if answer.status_code == 202:
             self.sent[json.loads(answer.text)["id"]] = sent
@@ -137,7 +148,11 @@ class Doors:
 
     def _post(self, path: str, sent: Sent) -> TestResponse:
         return self.client.post(
-            path, data=sent.content, query_string=sent.query, headers=sent.headers, content_type="audio/wav"
+            path,
+            data=sent.content,
+            query_string=sent.query,
+            headers=sent.headers,
+            content_type=sent.content_type,
         )
 
 

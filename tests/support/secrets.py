@@ -19,6 +19,7 @@ MARKERS = (
     "marker-query",
     "marker-key",
     "marker-stranger",
+    "marker-token",
     "marker refused",
     "marker-refused",
 )
@@ -51,5 +52,21 @@ def submit(http: httpx.Client, webhook_url: str, **headers: str) -> dict[str, An
         headers={"Authorization": "Bearer marker-key"} | headers,
     )
     assert answer.status_code == 202, answer.text
+    job: dict[str, Any] = answer.json()
+    return job
+
+
+def submit_address(http: httpx.Client, server_url: str) -> dict[str, Any]:
+    """A job whose recording is to be fetched, with secrets in its address and in its headers."""
+    answer = http.post(
+        "/v1/jobs",
+        json={
+            "audio_url": f"{server_url}/{FILE_NAME}?sig=marker-query",
+            "audio_url_headers": {"Authorization": "Bearer marker-token"},
+        },
+    )
+    assert answer.status_code == 202, answer.text
+    assert "marker-query" not in answer.text
+    assert "marker-token" not in answer.text
     job: dict[str, Any] = answer.json()
     return job

@@ -13,6 +13,7 @@ from shared.fleet import Fleet
 from shared.job_store import JobStore
 from shared.ledger import PREPARE, Ledger, part_step
 from shared.outcomes import Outcomes
+from shared.receivers import Receivers
 from shared.redis_store import RedisStore
 from shared.settings import Settings
 from shared.task_queue import Dispatcher, RedisMessages
@@ -20,6 +21,7 @@ from tests.fakes import ScriptedRunner
 from tests.support.jobs import submit
 from tests.support.recording_queue import RecordingQueue
 from worker import parts
+from worker.app import fetchers_of
 from worker.context import Context
 from worker.engine.engine import Engine
 from worker.engine.values import SAMPLE_RATE
@@ -58,6 +60,8 @@ def worker_context(
                 settings.webhook_timeout_s, settings.webhook_allow, ssl_context=ssl.create_default_context()
             ),
             webhook_secrets=(SECRET,),
+            receivers=Receivers(store),
+            fetchers=fetchers_of(settings),
         )
     finally:
         leases.close()

@@ -36,7 +36,7 @@ class WorkerHand:
         card = ModelCard(
             self._model, "models/synthetic-en", "r1", "cpu", "float32", 1_000_000, abilities, details
         )
-        slots = {"prepare": 2, queue_of(self._model): 4, "deliver": 1}
+        slots = {"fetch": 1, "prepare": 2, queue_of(self._model): 4, "deliver": 1}
         self._fleet.beat(WorkerState(WORKER, (card,), slots, rtfx={self._model: 12.5}))
 
     def begin(self, job_id: str) -> Claim:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
+from shared.settings import Settings
 from tests.worker.receiver import http, receiver
 from worker.delivery import JITTER, Outcome, Sender, next_delay_s, parse_retry_after, post
 from worker.http_guard import GuardedSender
@@ -140,6 +141,14 @@ def test_the_schedule_is_followed_and_then_given_up() -> None:
         None,
     ]
     assert next_delay_s(1, (), failed, lambda: 0.5) is None
+
+
+def test_the_usual_schedule_is_the_standard_s() -> None:
+    """At once, and then so many seconds after each try."""
+    usual = Settings().webhook_retry_s
+    pauses = [next_delay_s(attempt, usual, answered(500), lambda: 0.5) for attempt in range(1, 9)]
+
+    assert pauses == [5, 300, 1800, 7200, 18_000, 36_000, 36_000, None]
 
 
 @pytest.mark.parametrize(("chance", "pause"), [(0.0, 4.0), (0.5, 5.0), (1.0, 6.0)])

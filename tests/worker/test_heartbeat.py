@@ -33,6 +33,7 @@ def test_a_worker_says_what_it_serves_and_how_much_it_holds(context: Context) ->
         f"transcribe.{MODEL}": 5,
         f"transcribe-long.{MODEL}": 5,
         "deliver": 2,
+        "fetch": 4,
     }
     assert told.models == (context.card(MODEL),)
     assert told.device == "cpu"

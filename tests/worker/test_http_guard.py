@@ -14,122 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.worker.hostile_urls import HOSTILE_URLS
 from tests.worker.receiver import Receiver, http, receiver
-from worker.http_guard import ANSWER_BYTES, WIRE_BYTES, GuardedSender, is_public, unwrapped
+from worker.addresses import is_public, unwrapped
+from worker.http_guard import ANSWER_BYTES, WIRE_BYTES, GuardedSender
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 PUBLIC = "93.184.215.14"
-
-# `{p}` is the port of a listener on loopback that must never hear from us.
-HOSTILE_URLS = [
-    # loopback in all its spellings
-    "http://127.0.0.1:{p}/",
-    "http://127.0.0.1/",
-    "http://127.1:{p}/",
-    "http://127.0.1:{p}/",
-    "http://127.255.255.254/",
-    "http://2130706433:{p}/",
-    "http://0x7f000001:{p}/",
-    "http://0x7f.1:{p}/",
-    "http://0x7f.0x0.0x0.0x1:{p}/",
-    "http://017700000001:{p}/",
-    "http://0177.0.0.1:{p}/",
-    "http://0177.0x0.0.1:{p}/",
-    "http://0000000177.1:{p}/",
-    "http://0:{p}/",
-    "http://0.0.0.0:{p}/",
-    "http://0.0.0.1/",
-    "http://localhost:{p}/",
-    "http://LOCALHOST:{p}/",
-    "http://localhost.:{p}/",
-    "https://localhost/",
-    "http://127。0。0。1:{p}/",
-    "http://①②⑦.⓪.⓪.①:{p}/",
-    "http://１２７.0.0.1:{p}/",
-    "http://[::1]:{p}/",
-    "http://[0:0:0:0:0:0:0:1]:{p}/",
-    "http://[::]:{p}/",
-    "http://[::127.0.0.1]:{p}/",
-    "http://[::ffff:127.0.0.1]:{p}/",
-    "http://[::ffff:7f00:1]:{p}/",
-    "http://[0:0:0:0:0:ffff:127.0.0.1]/",
-    # private, shared, link-local and cloud metadata
-    "http://10.0.0.1/",
-    "http://10.255.255.255/",
-    "http://172.16.0.1/",
-    "http://172.31.255.254/",
-    "http://192.168.1.1/",
-    "http://192.168.257/",
-    "http://100.64.0.1/",
-    "http://100.100.100.200/latest/meta-data/",
-    "http://169.254.169.254/latest/meta-data/",
-    "http://169.254.43518/latest/meta-data/",
-    "http://2852039166/latest/meta-data/",
-    "http://0xa9fea9fe/latest/meta-data/",
-    "http://[::ffff:169.254.169.254]/",
-    "http://[::ffff:10.0.0.1]/",
-    "http://[fe80::1]/",
-    "http://[fe80::1%25lo]/",
-    "http://[fc00::1]/",
-    "http://[fd00:ec2::254]/latest/meta-data/",
-    "http://[fec0::1]/",
-    # tunnels and translators that end inside
-    "http://[64:ff9b::7f00:1]:{p}/",
-    "http://[64:ff9b::169.254.169.254]/",
-    "http://[64:ff9b:1::a00:1]/",
-    "http://[2002:7f00:1::1]/",
-    "http://[2002:a9fe:a9fe::]/",
-    "http://[2001:0:7f00:1::]/",
-    "http://[5f00::1]/",
-    # addresses that belong to nobody or to everybody
-    "http://192.0.0.1/",
-    "http://192.0.0.9/",
-    "http://192.0.0.170/",
-    "http://192.0.2.1/",
-    "http://192.88.99.1/",
-    "http://198.18.0.1/",
-    "http://198.51.100.1/",
-    "http://203.0.113.1/",
-    "http://224.0.0.1/",
-    "http://239.255.255.250/",
-    "http://240.0.0.1/",
-    "http://255.255.255.255/",
-    "http://[ff02::1]/",
-    "http://[ff0e::1]/",
-    "http://[100::1]/",
-    "http://[2001:db8::1]/",
-    "http://[3fff::1]/",
-    "http://[4000::1]/",
-    # not an address at all
-    "http://user@127.0.0.1:{p}/",
-    "http://user:secret@example.com/",
-    "http://@127.0.0.1:{p}/",
-    "http://example.com@127.0.0.1:{p}/",
-    "http://example.com\\@127.0.0.1:{p}/",
-    "http://127.0.0.1:{p}\\@example.com/",
-    "http://127.0.0.1:{p}#@example.com/",
-    "http://127.0.0.1:{p}?@example.com/",
-    "//127.0.0.1:{p}/",
-    "127.0.0.1:{p}",
-    "",
-    "http://",
-    "http:///etc/passwd",
-    "http:127.0.0.1:{p}",
-    "file:///etc/passwd",
-    "ftp://127.0.0.1:{p}/",
-    "gopher://127.0.0.1:{p}/_x",
-    "unix:///var/run/redis.sock",
-    "http+unix://%2Fvar%2Frun%2Fredis.sock/",
-    "ws://127.0.0.1:{p}/",
-    "http://127.0.0.1:99999/",
-    "http://127.0.0.1:-1/",
-    "http://127.0.0.1:0x50/",
-    "http://local\thost:{p}/",
-    "http://127.0.0.1\r\nHost: example.com:{p}/",
-    "http://" + "a" * 64 + ".example/",
-    "http://[::1",
-]
 
 
 def resolver(*addresses: str) -> Callable[[str, int], Sequence[str]]:

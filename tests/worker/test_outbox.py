@@ -136,6 +136,54 @@ def test_a_receiver_that_is_gone_is_not_asked_again(make: MakeContext, store: Re
         assert context.jobs.get("job_1").webhook_status == "failed"
 
 
+def test_a_receiver_that_is_gone_gets_nothing_of_other_jobs_either(
+    make: MakeContext, store: RedisStore
+) -> None:
+    with make() as context, receiver(http(410)) as hook:
+        end(context, store, hook.url())
+        deliver(context)
+        submit(store, "job_2", webhook_url=hook.url())
+        context.ledger.cancel("job_2", webhook=BODY, retention_s=60)
+
+        with context.leases.hold(context.ledger.claim("job_2", STEP, context.name)) as held:
+            outbox.deliver(held, context.jobs.get("job_2"), context)
+
+        assert hook.connections == 1
+        assert context.jobs.get("job_2").webhook_status == "disabled"
+        (row,) = context.jobs.deliveries("job_2")
+        assert (row.attempt, row.status, row.error) == (1, None, "disabled")
+        assert attempts(context) == {"failed": 1, "disabled": 1}
+
+
+def test_a_receiver_that_only_failed_gets_no_more(make: MakeContext, store: RedisStore) -> None:
+    with make(webhook_disable_s=60) as context, receiver(http(500)) as hook:
+        end(context, store, hook.url())
+        deliver(context)
+        (name,) = store.client.zrange(store.key("receivers"), 0, -1)
+        store.client.hincrby(store.key("receiver", name), "failing_since", -61_000)
+
+        deliver(context)
+
+        assert attempts(context) == {"put_off": 1, "failed": 1}
+        assert context.jobs.get("job_1").webhook_status == "failed"
+        (found,) = context.receivers.failing()
+        assert found.reason == "failing"
+
+
+def test_a_replay_is_the_same_message_with_a_number_of_its_own(make: MakeContext, store: RedisStore) -> None:
+    with make() as context, receiver(http(410), http(200)) as hook:
+        end(context, store, hook.url())
+        deliver(context)
+
+        context.ledger.replay("job_1")
+        deliver(context)
+
+        (first, one), (second, other) = parsed(hook, 0), parsed(hook, 1)
+        assert (first["webhook-id"], one) == (second["webhook-id"], other)
+        assert [(row.attempt, row.status) for row in context.jobs.deliveries("job_1")] == [(1, 410), (2, 200)]
+        assert context.jobs.get("job_1").webhook_status == "delivered"
+
+
 def test_an_address_inside_is_not_gone_to(make: MakeContext, store: RedisStore) -> None:
     with make(webhook_allow=()) as context, receiver(http(200)) as hook:
         end(context, store, hook.url())

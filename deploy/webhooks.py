@@ -1,0 +1,93 @@
+"""`ananse webhooks`: receivers that fail, deliveries made once more."""
+
+import argparse
+from collections.abc import Callable
+from contextlib import closing
+
+from deploy.admin import tables
+from deploy.admin.desk import Desk, open_desk
+from deploy.errors import StartError
+from shared import log
+from shared.errors import ServiceError
+from shared.ledger import DELIVER_QUEUE, ReplayOutcome
+from shared.receivers import Receiver, Receivers
+from shared.settings import load
+
+_TENANT = "default"
+_SENTENCES = {
+    ReplayOutcome.REPLAYED: "is sent again",
+    ReplayOutcome.SENDING: "is being sent at this moment",
+    ReplayOutcome.EARLY: "has not ended yet",
+    ReplayOutcome.GONE: "has no webhook, or there is no such job",
+}
+
+
+def add_to(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subparsers.add_parser(
+        "webhooks",
+        help="receivers that fail; send a webhook once more",
+        description="Needs nothing but the settings of the service (ANANSE_REDIS_URL). See docs/webhooks.md.",
+    )
+    acts = parser.add_subparsers(metavar="ACT", required=True)
+    failing = acts.add_parser("list", help="receivers that failed last, and those that are disabled")
+    failing.add_argument("--json", action="store_true", help="for scripts")
+    failing.set_defaults(act=show)
+    replay = acts.add_parser("replay", help="send the webhooks of these jobs again, now")
+    replay.add_argument("jobs", nargs="+", metavar="JOB")
+    replay.set_defaults(act=send_again)
+    enable = acts.add_parser("enable", help="ask a disabled receiver again, from the next job on")
+    enable.add_argument("url", metavar="URL", help="whole, as jobs name it")
+    enable.add_argument("--tenant", default=_TENANT, help="whose jobs name it")
+    enable.set_defaults(act=ask_again)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Raises StartError, in one sentence, for all that keeps it from being done."""
+    log.configure("WARNING")
+    act: Callable[[argparse.Namespace, Desk], int] = arguments.act
+    with closing(open_desk(load())) as desk:
+        try:
+            return act(arguments, desk)
+        except ServiceError as error:
+            raise StartError(error.detail) from error
+
+
+def show(arguments: argparse.Namespace, desk: Desk) -> int:
+    receivers = Receivers(desk.store).failing()
+    tables.show(arguments.json, tables.rows_of(receivers), _text(receivers))
+    return 0
+
+
+def send_again(arguments: argparse.Namespace, desk: Desk) -> int:
+    outcomes = [desk.ledger.replay(job_id) for job_id in arguments.jobs]
+    for job_id, outcome in zip(arguments.jobs, outcomes, strict=True):
+        print(f"{job_id}: {_SENTENCES[outcome]}")
+    desk.dispatcher().dispatch([DELIVER_QUEUE])
+    return 0 if set(outcomes) <= {ReplayOutcome.REPLAYED, ReplayOutcome.SENDING} else 1
+
+
+def ask_again(arguments: argparse.Namespace, desk: Desk) -> int:
+    if not Receivers(desk.store).enable(arguments.tenant, arguments.url):
+        raise StartError(f"no failures of this address are known for the tenant {arguments.tenant!r}")
+    print("enabled; `ananse webhooks replay JOB` sends what it missed")
+    return 0
+
+
+def _text(receivers: tuple[Receiver, ...]) -> str:
+    if not receivers:
+        return "no receiver fails"
+    head = ("RECEIVER", "TENANT", "FAILING SINCE", "DISABLED", "WHY")
+    return tables.table(
+        head,
+        [
+            (
+                one.url,
+                one.tenant,
+                tables.instant(one.failing_since),
+                tables.instant(one.disabled_at),
+                one.reason or tables.NOTHING,
+            )
+            for one in receivers
+        ],
+    )
