@@ -201,8 +201,9 @@ class Ledger:
 
     def fetched(self, fetch: Claim, media: dict[str, Any], audio_s: float) -> None:
         """Ends `fetch`: the recording is here, and `prepare` can be claimed."""
-        queue = prepare_queue_of(media["size_bytes"])
-        self._held("fetched", fetch, _flat({"media": media}), queue, int(audio_s * 1000))
+        size = media["size_bytes"]
+        queue = prepare_queue_of(size)
+        self._held("fetched", fetch, _flat({"media": media}), size, queue, int(audio_s * 1000))
 
     def prepared(self, prepare: Claim, parts: int, fields: dict[str, Any]) -> None:
         """Ends `prepare`: so many parts were offered. `fields` go into the record.

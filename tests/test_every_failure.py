@@ -22,8 +22,8 @@ from tests.support.codes import ELSEWHERE, Doors, Table, check_failure, opened, 
 from tests.support.waiting import wait_until
 from tests.support.worker_context import MODEL
 from tests.support.worker_process import PLAIN, worker_process
-from worker.engine.audio import DECODER
 from tests.worker.receiver import http, receiver
+from worker.engine.audio import DECODER
 from worker.engine.values import Window
 
 pytestmark = pytest.mark.redis

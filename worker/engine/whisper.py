@@ -1,7 +1,7 @@
 """The Whisper runner: turns windows of many jobs into hypotheses, in slots, and owns the torch model.
 
-Its parts: `loading`, `listening` (mel, encoder, language), `text_decoder` (the network over slots), `rules` (the
-next token), `decoding` (judgement, temperatures), `alignment` (word times), `wording` (text).
+Its parts: `loading`, `listening` (mel, encoder, language), `text_decoder` (the network over slots), `rules`
+(the next token), `decoding` (judgement, temperatures), `alignment` (word times), `wording` (text).
 """
 
 import math
