@@ -115,7 +115,9 @@ def _without_null(option: dict[str, Any]) -> dict[str, Any]:
     if "anyOf" not in option:
         return option
     (kind,) = (kind for kind in option["anyOf"] if kind != {"type": "null"})
-    return {name: value for name, value in option.items() if name not in ("anyOf", "default")} | kind
+    kept = {name: said for name, said in option.items() if name not in ("anyOf", "default")}
+    found: dict[str, Any] = kept | kind
+    return found
 
 
 def _problem_answer(kinds: list[type[ServiceError]]) -> dict[str, Any]:
