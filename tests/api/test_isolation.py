@@ -64,6 +64,11 @@ def house(client: FlaskClient, parts: Parts, recording: bytes, worker: WorkerHan
     return House(client, ring, ama, kofi, sent.json["id"])
 
 
+def at(rule: str, job_id: str) -> str:
+    """The address of a route."""
+    return rule.replace("<job_id>", job_id).replace("<number>", "1")
+
+
 def code_of(answer: TestResponse) -> str:
     """OpenAI's routes tell it in an envelope."""
     code: str = answer.json.get("error", answer.json)["code"]
@@ -92,7 +97,7 @@ def test_the_document_tells_of_every_guard(app: Flask, client: FlaskClient) -> N
 
 @pytest.mark.parametrize(("method", "rule"), GUARDED)
 def test_without_a_key_nothing_is_told(house: House, method: str, rule: str) -> None:
-    path = rule.replace("<job_id>", house.job_of_kofi)
+    path = at(rule, house.job_of_kofi)
     for headers in ({}, {"Authorization": "Basic YTpi"}, bearer("sk-1"), bearer(f"{house.ama[:-1]}?")):
         answer = house.send(method, path, **headers)
 
@@ -108,7 +113,7 @@ def test_a_scope_that_is_missing_is_named(house: House, method: str, rule: str) 
     others = frozenset(Scope) - wanted - {Scope.ADMIN}
     _, key = make_key(house.ring, "narrow", tenant="kofi", scopes=others)
 
-    answer = house.send(method, rule.replace("<job_id>", house.job_of_kofi), key)
+    answer = house.send(method, at(rule, house.job_of_kofi), key)
 
     assert answer.status_code == 403, answer.text
     assert code_of(answer) == "forbidden"
@@ -120,7 +125,7 @@ def test_the_scopes_of_the_table_are_enough(house: House, method: str, rule: str
     for scopes in (TABLE[method, rule], frozenset({Scope.ADMIN})):
         _, key = make_key(house.ring, "just", tenant="kofi", scopes=scopes)
 
-        answer = house.send(method, rule.replace("<job_id>", NOBODYS), key)
+        answer = house.send(method, at(rule, NOBODYS), key)
 
         assert answer.status_code not in (401, 403), answer.text
 
@@ -159,7 +164,7 @@ def test_another_tenants_job_is_not_there(house: House, method: str, rule: str) 
     """As little as one that never was, to the letter."""
     bodies = []
     for job_id in (house.job_of_kofi, NOBODYS):
-        answer = house.send(method, rule.replace("<job_id>", job_id), house.ama, **{"X-Request-ID": "r1"})
+        answer = house.send(method, at(rule, job_id), house.ama, **{"X-Request-ID": "r1"})
         assert answer.status_code == 404
         told = [pair for pair in answer.headers if not pair[0].startswith("RateLimit")]
         bodies.append((answer.text.replace(job_id, "ID"), told))
@@ -172,7 +177,7 @@ def test_another_tenants_job_is_not_there(house: House, method: str, rule: str) 
 def test_it_takes_no_longer_to_find_out(house: House, method: str, rule: str) -> None:
     def took(job_id: str) -> float:
         began = time.perf_counter()
-        house.send(method, rule.replace("<job_id>", job_id), house.ama)
+        house.send(method, at(rule, job_id), house.ama)
         return time.perf_counter() - began
 
     pairs = [(took(house.job_of_kofi), took(NOBODYS)) for _ in range(15)]
