@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
         store = RedisStore(client)
         desk = KeyDesk(KeyRing(store, open_blobs(settings)), Usage(store), settings, is_up)
         try:
-            with desk.ring.alone() if is_up else nullcontext():
+            with desk.ring.alone() if is_up and arguments.act is not show else nullcontext():
                 arguments.act(arguments, desk)
         except ServiceError as error:
             raise StartError(error.detail) from error
