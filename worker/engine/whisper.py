@@ -1,7 +1,7 @@
 """The Whisper runner: turns windows of many jobs into hypotheses, in slots, and owns the torch model.
 
-Its parts: `loading`, `listening` (mel, encoder, language), `decoder` (the network over slots), `rules` (the
-next token), `decoding` (judgement, temperatures), `alignment` (word times), `wording` (text).
+Its parts: `loading`, `listening` (mel, encoder, language), `text_decoder` (the network over slots), `rules`
+(the next token), `decoding` (judgement, temperatures), `alignment` (word times), `wording` (text).
 """
 
 import math
@@ -20,7 +20,6 @@ from shared.log import get_logger
 from shared.models import ModelSource
 from worker.engine import alignment, probe
 from worker.engine.alignment import Gaze, Said
-from worker.engine.decoder import Decoder
 from worker.engine.decoding import Draft, has_run_into_a_loop, is_silent, max_tokens, to_draft
 from worker.engine.listening import Heard, encode, heard
 from worker.engine.loading import Loaded, load
@@ -29,6 +28,7 @@ from worker.engine.prompts import build_prompt, previous_text
 from worker.engine.rules import Rules
 from worker.engine.seats import Language, Seat
 from worker.engine.tails import joined, rest
+from worker.engine.text_decoder import Decoder
 from worker.engine.values import (
     SAMPLE_RATE,
     DecodingOptions,
@@ -283,7 +283,7 @@ class WhisperRunner:
             self._begin(row, seat)
             return
         best = seat.attempts.best or draft
-        spoken = ()
+        spoken: tuple[Utterance, ...] = ()
         if not is_silent(best, seat.attempts.no_speech_prob):
             spoken = self._wording.utterances(best, seat.window.duration_s)
         self._conclude(row, seat, _hypothesis(best, spoken, seat))
