@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,8 +61,8 @@ def look(decoder: Decoder, row: int, said: Said, heads: Heads) -> Gaze:
     attention = []
     for layer, head in heads:
         query = questions[layer][head].float() * decoder.question_scale
-        key = decoder.sound_keys(row, layer)[head, :positions].float()
-        attention.append((query @ key.T).softmax(-1))
+        key = decoder.sound_keys(row, layer)[head, :, :positions].float()
+        attention.append((query @ key).softmax(-1))
     first = len(said.prompt)
     chances = decoder.logits(states[first - 1 : -2]).float().softmax(-1)
     written = torch.tensor(said.text, device=chances.device).unsqueeze(1)
@@ -74,10 +75,10 @@ def token_starts(gaze: Gaze) -> NDArray[np.float64]:
     return _token_starts(_smoothed(gaze.attention)[gaze.first - 1 : -1])
 
 
-def _smoothed(weights: NDArray[np.float32]) -> NDArray[np.float64]:
+def _smoothed(attention: NDArray[np.float32]) -> NDArray[np.float64]:
     """Normalised over tokens, median-filtered over time, averaged over heads."""
-    std, mean = weights.std(axis=-2, keepdims=True), weights.mean(axis=-2, keepdims=True)
-    weights = (weights - mean) / np.maximum(std, 1e-8)
+    std, mean = attention.std(axis=-2, keepdims=True), attention.mean(axis=-2, keepdims=True)
+    weights: NDArray[Any] = (attention - mean) / np.maximum(std, 1e-8)
     pad = MEDIAN_WIDTH // 2
     if weights.shape[-1] > pad:
         padded = np.pad(weights, ((0, 0), (0, 0), (pad, pad)), mode="reflect")

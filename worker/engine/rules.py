@@ -43,15 +43,13 @@ class Rules:
         self._begin = torch.tensor(tokens.begin_suppressed, dtype=torch.long, device=device)
         self._stamps = torch.arange(tokens.timestamps.start, tokens.timestamps.stop, device=device)
         self._rows = torch.arange(slots, device=device)
-        whole = {"dtype": torch.long, "device": device}
-        fact = {"dtype": torch.bool, "device": device}
-        self._count = torch.zeros(slots, **whole)
-        self._cap = torch.zeros(slots, **whole)
-        self._newest = torch.zeros(slots, **whole)
-        self._last_is_stamp = torch.zeros(slots, **fact)
-        self._before_is_stamp = torch.zeros(slots, **fact)
-        self._chosen = torch.zeros(slots, positions + 1, **whole)
-        self._logprobs = torch.zeros(slots, positions + 1, device=device)
+        self._count = self._column(torch.long)
+        self._cap = self._column(torch.long)
+        self._newest = self._column(torch.long)
+        self._last_is_stamp = self._column(torch.bool)
+        self._before_is_stamp = self._column(torch.bool)
+        self._chosen = self._column(torch.long, positions + 1)
+        self._logprobs = self._column(torch.float32, positions + 1)
         self._hot: dict[int, tuple[float, torch.Generator]] = {}
 
     def begin(self, row: int, *, max_tokens: int, temperature: float, seed: int) -> None:
@@ -145,6 +143,9 @@ class Rules:
         self._before_is_stamp[:rows] = self._last_is_stamp[:rows]
         self._last_is_stamp[:rows] = is_stamp
         count += 1
+
+    def _column(self, dtype: torch.dtype, *shape: int) -> Tensor:
+        return torch.zeros(len(self._rows), *shape, dtype=dtype, device=self._device)
 
     def _forbidden(self) -> Tensor:
         """Added to scores: no text, no end and no timestamp means never; the prompt's own tokens never belong

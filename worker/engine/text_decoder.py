@@ -4,6 +4,7 @@ A slot is a row of every cache: keys and values of one window's sound, computed 
 written about it so far. Rows are at positions of their own. Which token comes next is not decided here.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,18 +36,22 @@ class _Layer:
     activate: Callable[[Tensor], Tensor]
 
 
-Pack = Callable[[Tensor, Tensor | None], Matrix]
-"""Makes a matrix ready for multiplication by few rows."""
+TALL = 16
+"""So many times more rows than columns: a vocabulary."""
 
 
-def plain(weight: Tensor, bias: Tensor | None) -> Matrix:
+def _product(weight: Tensor, bias: Tensor | None) -> Matrix:
+    is_tall = weight.shape[0] > TALL * weight.shape[1] and bias is None
+    if is_tall and weight.device.type == "cpu" and weight.dtype == torch.float32:
+        # The same product with the tall matrix in front takes two thirds of the time (measured).
+        return lambda rows: torch.mm(weight, rows.T).T.contiguous()
     return lambda rows: functional.linear(rows, weight, bias)
 
 
 class Decoder:
     """Over `slots` rows, of which the first n are in use in any pass. Not thread-safe."""
 
-    def __init__(self, model: Any, slots: int, pack: Pack = plain) -> None:
+    def __init__(self, model: Any, slots: int) -> None:
         decoder, config = model.model.decoder, model.config
         self.slots = slots
         self.positions = int(config.max_target_positions)
@@ -56,16 +61,16 @@ class Decoder:
         self._embedding: Tensor = decoder.embed_tokens.weight
         self._places: Tensor = decoder.embed_positions.weight
         self._scale = float(decoder.embed_scale)
-        self._layers = [_fused(layer, pack) for layer in decoder.layers]
+        self._layers = [_fused(layer) for layer in decoder.layers]
         self._norm: Weight = (decoder.layer_norm.weight, decoder.layer_norm.bias)
-        self._vocabulary = pack(model.proj_out.weight, model.proj_out.bias)
+        self._vocabulary = _product(model.proj_out.weight, model.proj_out.bias)
         self._numbers = torch.arange(self.positions, device=model.device)
         self._keys: list[Tensor] = []
         self._values: list[Tensor] = []
         self._sound_keys: list[Tensor] = []
         self._sound_values: list[Tensor] = []
-        for caches, length in self._caches():
-            caches += [self._empty(slots, length) for _ in self._layers]
+        for caches, shape in self._caches():
+            caches += [self._empty(slots, shape) for _ in self._layers]
 
     @property
     def slot_bytes(self) -> int:
@@ -76,10 +81,10 @@ class Decoder:
     def resize(self, slots: int, kept: int) -> None:
         """Keeps the first `kept` rows. Memory may be short: each cache goes before its successor comes."""
         self.slots = slots
-        for caches, length in self._caches():
+        for caches, shape in self._caches():
             for number in range(len(caches)):
                 caches[number] = caches[number][:kept].clone()
-                new = self._empty(slots, length)
+                new = self._empty(slots, shape)
                 new[:kept] = caches[number]
                 caches[number] = new
 
@@ -87,9 +92,9 @@ class Decoder:
         """The sound of a window, encoder states [positions, width], into a row."""
         shape = (-1, 2, self._heads, self._head_width)
         for number, layer in enumerate(self._layers):
-            keys, values = layer.sound(states).view(shape).permute(1, 2, 0, 3)
-            self._sound_keys[number][row] = keys
-            self._sound_values[number][row] = values
+            keys, values = layer.sound(states).view(shape).unbind(1)
+            self._sound_keys[number][row] = keys.permute(1, 2, 0)
+            self._sound_values[number][row] = values.transpose(0, 1)
 
     def move(self, source: int, target: int) -> None:
         for caches, _ in self._caches():
@@ -137,30 +142,34 @@ class Decoder:
         return self._vocabulary(states)
 
     def sound_keys(self, row: int, layer: int) -> Tensor:
-        """[heads, positions, head width]"""
+        """[heads, head width, positions]"""
         return self._sound_keys[layer][row]
 
     @property
     def question_scale(self) -> float:
-        return self._head_width**-0.5
+        return 1.0 / math.sqrt(self._head_width)
 
     @property
     def _head_width(self) -> int:
         return self._width // self._heads
 
-    def _caches(self) -> tuple[tuple[list[Tensor], int], ...]:
+    def _caches(self) -> tuple[tuple[list[Tensor], tuple[int, int]], ...]:
+        """With the shape of a head in each. The sound's keys lie across: one query for each row and head is
+        multiplied with them a third faster so (measured)."""
+        width = self._head_width
         return (
-            (self._keys, self.positions),
-            (self._values, self.positions),
-            (self._sound_keys, self._sound_positions),
-            (self._sound_values, self._sound_positions),
+            (self._keys, (self.positions, width)),
+            (self._values, (self.positions, width)),
+            (self._sound_keys, (width, self._sound_positions)),
+            (self._sound_values, (self._sound_positions, width)),
         )
 
-    def _empty(self, slots: int, length: int) -> Tensor:
-        shape = (slots, self._heads, length, self._head_width)
+    def _empty(self, slots: int, shape: tuple[int, int]) -> Tensor:
         # Written to, so that memory is taken now and not window by window; and what a mask hides must be a
         # number all the same.
-        return torch.empty(shape, dtype=self._places.dtype, device=self._places.device).zero_()
+        return torch.empty(
+            (slots, self._heads, *shape), dtype=self._places.dtype, device=self._places.device
+        ).zero_()
 
     def _embedded(self, tokens: Tensor) -> Tensor:
         found = functional.embedding(tokens, self._embedding)
@@ -184,7 +193,8 @@ class Decoder:
         """What follows attention to the text itself: attention to the sound of `rows`, and the wide part."""
         layer = self._layers[number]
         keys, values = self._sound_keys[number][rows], self._sound_values[number][rows]
-        text = text + layer.sound_out(self._attend(self._question(layer, text), keys, values))
+        looks = torch.matmul(self._question(layer, text) * self.question_scale, keys).softmax(-1)
+        text = text + layer.sound_out(self._merged(torch.matmul(looks, values)))
         return text + layer.narrow(layer.activate(layer.widen(self._normed(text, layer.norm))))
 
     def _attend(
@@ -199,22 +209,26 @@ class Decoder:
         seen = functional.scaled_dot_product_attention(
             query, keys, values, attn_mask=mask, is_causal=is_causal, scale=self.question_scale
         )
-        return seen.transpose(1, 2).reshape(query.shape[0], query.shape[2], self._width)
+        return self._merged(seen)
+
+    def _merged(self, heads: Tensor) -> Tensor:
+        """[rows, heads, tokens, head width] to [rows, tokens, width]."""
+        return heads.transpose(1, 2).reshape(heads.shape[0], heads.shape[2], self._width)
 
 
-def _fused(layer: Any, pack: Pack) -> _Layer:
+def _fused(layer: Any) -> _Layer:
     own, sound = layer.self_attn, layer.encoder_attn
     return _Layer(
         own_norm=_weight(layer.self_attn_layer_norm),
-        own=pack(*_joined(own.q_proj, own.k_proj, own.v_proj)),
-        own_out=_packed(own.out_proj, pack),
+        own=_product(*_joined(own.q_proj, own.k_proj, own.v_proj)),
+        own_out=_linear(own.out_proj),
         sound_norm=_weight(layer.encoder_attn_layer_norm),
-        query=_packed(sound.q_proj, pack),
-        sound=plain(*_joined(sound.k_proj, sound.v_proj)),
-        sound_out=_packed(sound.out_proj, pack),
+        query=_linear(sound.q_proj),
+        sound=_product(*_joined(sound.k_proj, sound.v_proj)),
+        sound_out=_linear(sound.out_proj),
         norm=_weight(layer.final_layer_norm),
-        widen=_packed(layer.fc1, pack),
-        narrow=_packed(layer.fc2, pack),
+        widen=_linear(layer.fc1),
+        narrow=_linear(layer.fc2),
         activate=layer.activation_fn,
     )
 
@@ -223,8 +237,8 @@ def _weight(norm: Any) -> Weight:
     return norm.weight, norm.bias
 
 
-def _packed(linear: Any, pack: Pack) -> Matrix:
-    return pack(linear.weight, linear.bias)
+def _linear(linear: Any) -> Matrix:
+    return _product(linear.weight, linear.bias)
 
 
 def _joined(*linears: Any) -> tuple[Tensor, Tensor]:

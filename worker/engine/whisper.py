@@ -283,7 +283,7 @@ class WhisperRunner:
             self._begin(row, seat)
             return
         best = seat.attempts.best or draft
-        spoken = ()
+        spoken: tuple[Utterance, ...] = ()
         if not is_silent(best, seat.attempts.no_speech_prob):
             spoken = self._wording.utterances(best, seat.window.duration_s)
         self._conclude(row, seat, _hypothesis(best, spoken, seat))
