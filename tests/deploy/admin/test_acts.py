@@ -84,7 +84,7 @@ def test_workers_tell_what_they_are_and_do(admin: Admin, hand: WorkerHand, fleet
     assert (row["name"], row["busy"], row["state"]) == (WORKER, 3, "working")
 
     text = admin("workers").out
-    for cell in (WORKER, "box", "cpu", MODEL, "3/7", "12 x", "1.5 GiB", "working"):
+    for cell in (WORKER, "box", "cpu", MODEL, "3/8", "12 x", "1.5 GiB", "working"):
         assert cell in text
 
 
