@@ -62,8 +62,8 @@ def guarded(operation: dict[str, Any], scopes: Scopes) -> dict[str, Any]:
     """The operation with the scopes it takes, and what those are told who have none."""
     if not scopes:
         return operation | {"security": []}
-    limits = [LimitReached, *LimitReached.__subclasses__()]
-    refused: list[list[type[ServiceError]]] = [[Unauthorized], [Forbidden], [*limits]]
+    limits: list[type[ServiceError]] = [LimitReached, *LimitReached.__subclasses__()]
+    refused: list[list[type[ServiceError]]] = [[Unauthorized], [Forbidden], limits]
     refusals = {str(kinds[0].status): _problem_answer(kinds) for kinds in refused}
     responses = dict(sorted((refusals | operation["responses"]).items()))
     return operation | {"security": [{"api_key": sorted(scopes)}], "responses": responses}
