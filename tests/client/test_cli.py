@@ -129,11 +129,11 @@ def test_ctrl_c_and_the_same_command_again(served: Served, tmp_path: Path) -> No
     wait_until(lambda: len(jobs_of(served, tag="stopped")) == 2)
     wait_until(lambda: len(remembered(tmp_path)) == 2)
     first.send_signal(signal.SIGINT)
-    _, complaint = first.communicate(timeout=20)
+    _, complaint = first.communicate(timeout=60)
     second = start()
     for job in jobs_of(served, tag="stopped"):
         served.hand.complete(job["id"])
-    out, progress = second.communicate(timeout=20)
+    out, progress = second.communicate(timeout=60)
 
     assert first.returncode == 130
     assert "goes on from here" in complaint

@@ -11,10 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.api_keys import Scope
+from shared.blobs import open_blobs
 from shared.fleet import Fleet
 from shared.redis_store import RedisStore, connect
 from shared.settings import Settings
 from tests.support.api_server import api_server
+from tests.support.keys import make_key, ring_of
 from tests.support.redis_server import require_binary, running
 from tests.support.worker_process import PLAIN, worker_process
 
@@ -26,12 +29,10 @@ _REQUEST_S = 20
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """`examples` is of each operation, beside the document's own examples and the corners of its schemas;
-    `key` goes into Authorization where it is given."""
+    """`examples` is of each operation, beside the document's own examples and the corners of its schemas."""
 
     examples: int
     seed: int
-    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,9 @@ class Verdict:
 
 
 def run(campaign: Campaign) -> Verdict:
-    with tempfile.TemporaryDirectory(prefix="ananse-fuzz-") as folder, _served(Path(folder)) as url:
+    with tempfile.TemporaryDirectory(prefix="ananse-fuzz-") as folder, _served(Path(folder)) as (url, key):
         ended = subprocess.run(
-            _command(campaign, url),
+            _command(campaign, url, key),
             cwd=folder,
             env=os.environ | {"SCHEMATHESIS_HOOKS": "tests.fuzz.hooks", "PYTHONPATH": _python_path()},
             stdout=subprocess.PIPE,
@@ -63,7 +64,8 @@ def _python_path() -> str:
 
 
 @contextmanager
-def _served(folder: Path) -> Iterator[str]:
+def _served(folder: Path) -> Iterator[tuple[str, str]]:
+    """Its address, and a key that may do everything."""
     with running(require_binary()) as redis, connect(redis.url) as client:
         settings = Settings(
             redis_url=redis.url,
@@ -71,18 +73,22 @@ def _served(folder: Path) -> Iterator[str]:
             state_dir=folder / "state",
             max_wait_s=0.2,
             upload_idle_s=2,
+            key_requests_per_min=0,
         )
-        fleet = Fleet(RedisStore(client))
+        store = RedisStore(client)
+        fleet = Fleet(store)
+        ring = ring_of(store, open_blobs(settings))
+        _, key = make_key(ring, "fuzz", scopes=frozenset({Scope.ADMIN}))
         with (
             worker_process(settings, fleet, folder / "worker.log", PLAIN),
             api_server(settings) as server,
         ):
-            yield server.url
+            yield server.url, key
 
 
-def _command(campaign: Campaign, url: str) -> list[str]:
+def _command(campaign: Campaign, url: str, key: str) -> list[str]:
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(_FOLDER / "schemathesis.toml")]
     command += ["run", f"{url}/openapi.json", "--no-color", "--continue-on-failure"]
     command += ["--max-examples", str(campaign.examples), "--seed", str(campaign.seed)]
     command += ["--generation-database", "none", "--request-timeout", str(_REQUEST_S)]
-    return command + (["--header", f"Authorization:Bearer {campaign.key}"] if campaign.key else [])
+    return [*command, "--header", f"Authorization:Bearer {key}"]
