@@ -55,7 +55,7 @@ class Oracle:
                 return_timestamps=timestamps,
                 force_unique_generate_call=True,
                 max_new_tokens=most,
-                suppress_tokens=list(never),
+                suppress_tokens=[*(config.suppress_tokens or ()), *never],
                 **more,
             )
         ids: list[int] = batch[0].tolist()
