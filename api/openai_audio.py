@@ -53,7 +53,7 @@ _ANSWER = {
             }
         },
         "text/plain": {"schema": {"type": "string"}},
-        "text/event-stream": {"schema": {"type": "string"}},
+        "text/event-stream": {"itemSchema": {"type": "object", "properties": {"data": {"type": "string"}}}},
     },
 }
 

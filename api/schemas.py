@@ -28,6 +28,7 @@ MOST_METADATA_CHARS = 16_384
 _TOKEN = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$"
 _PLAIN = r"^[^\u0000-\u001f\u007f-\u009f]*$"
 _ADDRESS = r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s\u0000-\u0020\u007f-\u009f]+$"
+_SOURCE = r"^([Hh][Tt][Tt][Pp][Ss]?|[Ss]3)://[^\s\u0000-\u0020\u007f-\u009f]+$"
 # A bare number would be taken for seconds since 1970.
 _INSTANT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
 _HEADER_VALUE = r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$"
@@ -110,7 +111,13 @@ CallbackUrl = Annotated[
     AfterValidator(_callback_url),
     Field(json_schema_extra={"pattern": _ADDRESS}),
 ]
-AudioUrl = Annotated[Plain, StringConstraints(max_length=8192), AfterValidator(_audio_url)]
+AudioUrl = Annotated[
+    str,
+    StringConstraints(max_length=8192),
+    AfterValidator(_plain),
+    AfterValidator(_audio_url),
+    Field(json_schema_extra={"pattern": _SOURCE}),
+]
 HeaderName = Annotated[str, StringConstraints(pattern=_TOKEN), AfterValidator(_header_name)]
 HeaderValue = Annotated[str, StringConstraints(pattern=_HEADER_VALUE, max_length=4096)]
 MetadataKey = Annotated[Plain, StringConstraints(min_length=1, max_length=64)]

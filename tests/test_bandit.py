@@ -27,7 +27,7 @@ JUDGED: dict[tuple[str, str], str] = {
     ("worker/engine/audio.py", "B101"): "says to the type checker that the pipe that was asked for is there",
     ("worker/engine/audio.py", "B603"): "the decoder's child: our own interpreter and module, no shell",
     ("worker/engine/loading.py", "B615"): "the folder is a local one by then, fetched at a pinned revision",
-    ("worker/http_guard.py", "B113"): "the whole attempt has one deadline; httpx's are for each read anew",
+    ("worker/connections.py", "B113"): "the whole attempt has one deadline; httpx's are for each read anew",
 }
 """By file and bandit's number. One reason is for all of that number in that file."""
 

@@ -60,6 +60,8 @@ def _agree(options: dict[str, Any]) -> None:
     """As this service can do it: the model spells English, and gives no words' times."""
     for name in ("model", "language", "word_timestamps", "end_s", "retention_s"):
         options.pop(name, None)
+    if "audio_url" in options:
+        options["audio_url"] = NOBODY
     needed = ("webhook_url", *_HEADER)
     if not all(name in options for name in needed):
         for name in _HEADER:

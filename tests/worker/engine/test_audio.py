@@ -39,7 +39,15 @@ def listen(path: Path, limits: DecodeLimits = LIMITS, **stretch: float) -> tuple
 
 def decoders() -> list[psutil.Process]:
     """Our children that decode; the session's Redis is another one."""
-    return [child for child in psutil.Process().children() if str(DECODER) in child.cmdline()]
+    return [child for child in psutil.Process().children() if is_decoder(child)]
+
+
+def is_decoder(child: psutil.Process) -> bool:
+    """What other tests have ended and not waited for has no command any more."""
+    try:
+        return str(DECODER) in child.cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return False
 
 
 def loudest_hertz(pcm: Pcm) -> float:
