@@ -32,7 +32,7 @@ def before_call(_context: Any, case: Any, _more: dict[str, Any]) -> None:
     meta = case.meta
     if meta is None or not meta.generation.mode.is_positive:
         return
-    if _is_form(case):
+    if _is_form(case) or isinstance(case.body, dict):
         # An option has one place: the query is for bodies that are the recording itself.
         case.query = {}
     for fields in (case.query, case.body):
