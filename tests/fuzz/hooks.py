@@ -63,7 +63,7 @@ def _agree(options: dict[str, Any]) -> None:
     if "audio_url" in options:
         options["audio_url"] = NOBODY
     needed = ("webhook_url", *_HEADER)
-    if not all(name in options for name in needed):
+    if not all(options.get(name) for name in needed):
         for name in _HEADER:
             options.pop(name, None)
 
