@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from shared.errors import StoreUnavailable
 from shared.fleet import Fleet, WorkerState
 from shared.job import Job, Status
 from shared.job_store import Ahead
 
 _FRESH_S = 1.0
+_AGAIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class Speeds:
         self._read_at = -_FRESH_S
         self._workers: tuple[WorkerState, ...] = ()
         self._known: dict[str, float] = {}
+        self._attempts = 0
+        self._has_failed = False
 
     def of(self, model: str) -> Speed | None:
         """None while no worker serves the model, or none was ever measured."""
@@ -54,11 +58,26 @@ class Speeds:
         return self._recent()[0]
 
     def _recent(self) -> tuple[tuple[WorkerState, ...], dict[str, float]]:
+        seen = self._attempts
         with self._lock:
-            if not self._workers or self._clock() - self._read_at >= _FRESH_S:
-                self._workers, self._known = self._fleet.live(), self._fleet.speeds()
-                self._read_at = self._clock()
+            # Who waited for another's attempt shares what came of it: a line of attempts at a Redis that does
+            # not answer would keep the last for as long as all of them together.
+            if self._attempts == seen and self._is_old():
+                self._read()
+            if self._has_failed:
+                raise StoreUnavailable(retry_after_s=_AGAIN_S)
             return self._workers, self._known
+
+    def _is_old(self) -> bool:
+        return self._has_failed or not self._workers or self._clock() - self._read_at >= _FRESH_S
+
+    def _read(self) -> None:
+        self._has_failed = True
+        try:
+            self._workers, self._known = self._fleet.live(), self._fleet.speeds()
+            self._read_at, self._has_failed = self._clock(), False
+        finally:
+            self._attempts += 1
 
 
 def estimate(job: Job, ahead: Ahead, speed: Speed | None, now: datetime) -> Estimate:

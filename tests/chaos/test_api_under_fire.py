@@ -120,6 +120,10 @@ class Answer:
     began_at: float
     ended_at: float
 
+    @property
+    def took_s(self) -> float:
+        return self.ended_at - self.began_at
+
 
 def test_a_frozen_redis_is_told_of_at_once_and_forgotten_at_once(fire: UnderFire) -> None:
     """Row 5: twenty clients read and submit all the while."""
@@ -143,9 +147,11 @@ def test_a_frozen_redis_is_told_of_at_once_and_forgotten_at_once(fire: UnderFire
                 wait_until(lambda thawed=thawed: is_normal(answers, thawed), 10)  # type: ignore[misc]
         finally:
             done.set()
-    slowest = max(one.ended_at - one.began_at for one in answers)
-    say(f"{len(answers)} answers, the slowest in {slowest:.2f} s, {Counter(o.status for o in answers)}")
-    assert slowest <= LONGEST_ANSWER_S
+    slowest = max(answers, key=lambda one: one.took_s)
+    say(
+        f"{len(answers)} answers, the slowest in {slowest.took_s:.2f} s, {Counter(o.status for o in answers)}"
+    )
+    assert slowest.took_s <= LONGEST_ANSWER_S, slowest
     assert {one.status for one in answers} == {200, 202, 503}
     assert all(one.retry_after for one in answers if one.status == 503)
 

@@ -70,7 +70,9 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         urls = []
         for place in places[:2]:
             with place.inside():
-                served = stack.enter_context(api_server(settings_of(place, host=place.address)))
+                served = stack.enter_context(
+                    api_server(settings_of(place, host=place.address, trusted_network=True))
+                )
             urls.append(served.url)
         # This process talks to Redis over its socket.
         near = stack.enter_context(connect(server.url))
