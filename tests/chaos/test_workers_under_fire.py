@@ -7,14 +7,15 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from shared.errors import NotFound
-from shared.job import Status
+from shared.job import Job, Status
 from shared.ledger import PREPARE, PREPARE_QUEUE, Hint, part_step
 from shared.models import queue_of
 from shared.redis_store import RedisStore
@@ -115,7 +116,12 @@ def test_a_frozen_worker_writes_nothing_when_it_wakes(
         jobs = workers.see_through(given)
         assert_all_right(service, given, jobs)
         assert_one_body_each(hook, given)
-        assert workers.see_through(given) == jobs
+        assert but_for_webhooks(workers.see_through(given)) == but_for_webhooks(jobs)
+
+
+def but_for_webhooks(jobs: Mapping[str, Job]) -> dict[str, Job]:
+    """A receiver's answer may come to be known after the job has ended."""
+    return {job_id: replace(job, webhook_status=None) for job_id, job in jobs.items()}
 
 
 def claimed_again(workers: Crew) -> set[tuple[str, str]]:
