@@ -27,7 +27,7 @@ OURS = {Internal.code, WorkerCrashed.code}
 """No file may bring these about."""
 
 FAILURES = {kind.code for kind in below(JobError)} - OURS
-REFUSALS = {kind.code for kind in below(RequestError)}
+REFUSALS = {RequestError.code} | {kind.code for kind in below(RequestError)}
 _SECRETS = re.compile(r"\.venv|site-packages|scratch|decoder/|Traceback|/proc/|/tmp/")
 """What an answer would hold if a path or a decoder's standard error got into it."""
 
