@@ -177,6 +177,9 @@ def _confirm(parts: Parts, new: NewJob, is_new: bool) -> None:
     """Writes the manifest, the second truth beside the record, unless an earlier request did; and looks once
     more whether both are there, for Redis may have been emptied in between. Raises Rebuilding.
 
+    Then the record is made again at once: a rebuild that had passed by before the manifest was there would
+    make it some time, and the client's next try, under the same key, another one meanwhile.
+
     A repeat may be about a job whose recording is gone, with all else: there is nothing left to keep.
     """
     is_written = parts.blobs.exists(job_files.manifest(new.id))
@@ -192,6 +195,11 @@ def _confirm(parts: Parts, new: NewJob, is_new: bool) -> None:
     try:
         parts.jobs.get(new.id)
     except NotFound:
+        if is_new and parts.jobs.create_again(new, parts.settings.idempotency_s):
+            return
+        if is_new:
+            # Its key has made another meanwhile, and this one was promised to nobody.
+            parts.blobs.remove_folder(job_files.folder(new.id))
         raise Rebuilding(retry_after_s=_AGAIN_S) from None
 
 
