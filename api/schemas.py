@@ -171,7 +171,11 @@ class OptionsIn(Strict):
     webhook_auth_header_value: HeaderValue | None = Field(None, description="Its value; never shown again.")
     metadata: Annotated[
         dict[MetadataKey, MetadataValue], Field(max_length=MOST_METADATA), BeforeValidator(_json_object)
-    ] = Field({}, description="Your own strings, as a JSON object; given back with the job.")
+    ] = Field(
+        {},
+        description="Your own strings, as a JSON object; given back with the job.",
+        json_schema_extra={"additionalProperties": False},
+    )
     tag: Annotated[Plain, StringConstraints(max_length=64)] | None = Field(
         None, description="A word to list jobs by."
     )
