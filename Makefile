@@ -17,9 +17,9 @@ DEV_STAMP := $(VENV)/.ananse-dev
 PIP := $(PY) -m pip --disable-pip-version-check
 # Training allocates the same gigabytes at every step: given back to the system in between, they take a quarter of the time.
 KEEP_MEMORY := MALLOC_ARENA_MAX=2 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=200000000000 MALLOC_TOP_PAD_=268435456
-FAST := not slow and not service and not model
+FAST := not slow and not service and not model and not training
 
-.PHONY: help run test chaos check model peers bench-bento bench-devices bench-ledger bench-metrics bench-objects bench-scale lint lock venv bench clients fuzz audit sbom corpus format clean
+.PHONY: help run test test-training chaos check model peers bench-bento bench-devices bench-ledger bench-metrics bench-objects bench-scale lint lock venv bench clients fuzz audit sbom corpus format clean
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,11 +28,14 @@ run: $(RUN_STAMP) ## Start everything, transcribe a sample recording, stay up
 	@exec $(PY) -m deploy.cli up --demo
 
 # What asks nothing of the clock runs two at a time; what starts, kills and freezes processes has the machine to itself.
-test: $(DEV_STAMP) ## All tests, with a real Redis and the bundled model: half an hour
+test: $(DEV_STAMP) ## All tests, with a real Redis and the bundled model: an hour on two cores
 	@steady="env $$($(PY) -m deploy.allocator) $(PY) -m pytest $(PYTEST)"; outcome=0; \
-	$$steady -n 2 -m "calm or not slow" || outcome=$$?; \
+	$$steady -n 2 -m "(calm or not slow) and not training" || outcome=$$?; \
 	$$steady -m "slow and not calm" || outcome=$$?; \
 	exit $$outcome
+
+test-training: $(DEV_STAMP) ## The tests that train: ten minutes of arithmetic; after a change in models/training
+	@env $(KEEP_MEMORY) $(PY) -m pytest -m training $(PYTEST)
 
 chaos: $(DEV_STAMP) ## 10,000 jobs and a kill -9 every 3 s: nothing lost. Half an hour; CHAOS="--jobs 500 --seed 2"
 	@$(PY) -m tests.chaos $(CHAOS)

@@ -245,6 +245,7 @@ def _ask(
 
 @pytest.mark.model
 @pytest.mark.slow
+@pytest.mark.calm
 def test_words_of_the_real_model(redis_url: str, store: RedisStore, tmp_path: Path) -> None:
     settings = Settings(
         redis_url=redis_url, blob_url=f"file://{tmp_path}/blobs", state_dir=tmp_path / "state"

@@ -17,6 +17,7 @@ MUTANTS = 200
 @pytest.mark.redis
 @pytest.mark.service
 @pytest.mark.slow
+@pytest.mark.calm
 def test_files_that_others_collected(settings: Settings, store: RedisStore, tmp_path: Path) -> None:
     files = mutagen_files()
 
@@ -31,6 +32,7 @@ def test_files_that_others_collected(settings: Settings, store: RedisStore, tmp_
 @pytest.mark.redis
 @pytest.mark.service
 @pytest.mark.slow
+@pytest.mark.calm
 def test_mutants(settings: Settings, store: RedisStore, tmp_path: Path) -> None:
     with course(settings, store, tmp_path) as run:
         run.run(mutants(own_files(tmp_path / "own"), MUTANTS))

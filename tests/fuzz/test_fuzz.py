@@ -6,7 +6,7 @@ import pytest
 
 from tests.fuzz.campaign import Campaign, run
 
-pytestmark = [pytest.mark.redis, pytest.mark.service, pytest.mark.slow]
+pytestmark = [pytest.mark.redis, pytest.mark.service, pytest.mark.slow, pytest.mark.calm]
 
 CASES = 1500
 EXAMPLES = 16

@@ -44,8 +44,7 @@ def test_a_course_in_other_hours_keeps_its_shares() -> None:
     assert COURSE.of(None) is COURSE
 
 
-@pytest.mark.slow
-@pytest.mark.calm
+@pytest.mark.training
 def test_it_learns_what_it_hears(untrained: Path, corpus: Corpus) -> None:
     course = Course(
         stages=(Stage(hours=1, window_s=8, batch=2, timestamps=0.0, disturbed=0.0),), warm_hours=0.05
@@ -58,8 +57,7 @@ def test_it_learns_what_it_hears(untrained: Path, corpus: Corpus) -> None:
     assert losses[-1].text < 0.8 * losses[0].text
 
 
-@pytest.mark.slow
-@pytest.mark.calm
+@pytest.mark.training
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(
     untrained: Path, corpus: Corpus, tmp_path: Path
 ) -> None:
@@ -77,8 +75,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(
         assert torch.allclose(weights, again.learner.state_dict()[name], atol=1e-5), name
 
 
-@pytest.mark.slow
-@pytest.mark.calm
+@pytest.mark.training
 def test_what_comes_out_is_a_checkpoint(untrained: Path, corpus: Corpus, tmp_path: Path) -> None:
     run = training(untrained, corpus)
     checkpoint = train(run, tmp_path)

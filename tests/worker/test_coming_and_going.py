@@ -18,7 +18,14 @@ from tests.support.worker_process import WorkerProcess, worker_process
 from worker.engine.values import ModelUnavailable
 from worker.engine.whisper import load_runner
 
-pytestmark = [pytest.mark.redis, pytest.mark.model, pytest.mark.service, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.redis,
+    pytest.mark.model,
+    pytest.mark.service,
+    pytest.mark.slow,
+    pytest.mark.calm,
+    pytest.mark.timeout(900),
+]
 
 BUNDLED = SAMPLES.parent / MODEL
 PATIENCE_S = 120.0

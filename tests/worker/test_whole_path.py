@@ -23,7 +23,14 @@ from tests.support.waiting import wait_until
 from tests.support.worker_process import WorkerProcess, worker_process
 from tests.worker.receiver import http, receiver
 
-pytestmark = [pytest.mark.redis, pytest.mark.model, pytest.mark.service, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.redis,
+    pytest.mark.model,
+    pytest.mark.service,
+    pytest.mark.slow,
+    pytest.mark.calm,
+    pytest.mark.timeout(900),
+]
 
 SAMPLE_RATE = 16_000
 

@@ -63,7 +63,9 @@ class Oracle:
         return tuple(written[:-1] if written[-1] == config.eos_token_id else written)
 
 
-@pytest.fixture(scope="module", params=["tiny", "base", pytest.param("small", marks=pytest.mark.slow)])
+@pytest.fixture(
+    scope="module", params=["tiny", "base", pytest.param("small", marks=[pytest.mark.slow, pytest.mark.calm])]
+)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_random(tmp_path_factory.mktemp("shapes") / request.param, request.param)
 

@@ -138,6 +138,7 @@ def test_greedy_tokens_are_those_of_generate(runner: WhisperRunner, oracle: Orac
 
 
 @pytest.mark.slow
+@pytest.mark.calm
 def test_greedy_tokens_are_those_of_generate_on_every_cut(
     runner: WhisperRunner, oracle: Oracle, references: dict[str, Any]
 ) -> None:
@@ -169,6 +170,7 @@ def test_steering_tokens_in_a_prompt_are_text(runner: WhisperRunner) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.calm
 def test_error_rate_is_that_of_generate(
     runner: WhisperRunner, oracle: Oracle, references: dict[str, Any]
 ) -> None:
@@ -383,6 +385,7 @@ def fine_tune(folder: Path, prefix: Sequence[str], references: dict[str, Any]) -
 
 
 @pytest.mark.slow
+@pytest.mark.calm
 def test_fine_tune_without_timestamps_is_found_out(tmp_path: Path, references: dict[str, Any]) -> None:
     prefix = ("<|en|>", "<|transcribe|>", "<|notimestamps|>")
     fine_tune(tmp_path / "model", prefix, references)
@@ -402,6 +405,7 @@ def test_fine_tune_without_timestamps_is_found_out(tmp_path: Path, references: d
 
 
 @pytest.mark.slow
+@pytest.mark.calm
 def test_fine_tune_without_language_is_found_out(tmp_path: Path, references: dict[str, Any]) -> None:
     fine_tune(tmp_path / "model", ("<|notimestamps|>",), references)
 
