@@ -123,6 +123,8 @@ def test_ctrl_c_and_the_same_command_again(served: Served, tmp_path: Path) -> No
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # Tests that run in the background of a shell ignore it, and their children would.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     first = start()
