@@ -1,17 +1,13 @@
 """`ananse webhooks`: receivers that fail, deliveries made once more."""
 
 import argparse
-from collections.abc import Callable
-from contextlib import closing
 
 from deploy.admin import tables
-from deploy.admin.desk import Desk, open_desk
+from deploy.admin.command import run
+from deploy.admin.desk import Desk
 from deploy.errors import StartError
-from shared import log
-from shared.errors import ServiceError
 from shared.ledger import DELIVER_QUEUE, ReplayOutcome
 from shared.receivers import Receiver, Receivers
-from shared.settings import load
 
 _TENANT = "default"
 _SENTENCES = {
@@ -40,17 +36,6 @@ def add_to(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     enable.add_argument("--tenant", default=_TENANT, help="whose jobs name it")
     enable.set_defaults(act=ask_again)
     parser.set_defaults(run=run)
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Raises StartError, in one sentence, for all that keeps it from being done."""
-    log.configure("WARNING")
-    act: Callable[[argparse.Namespace, Desk], int] = arguments.act
-    with closing(open_desk(load())) as desk:
-        try:
-            return act(arguments, desk)
-        except ServiceError as error:
-            raise StartError(error.detail) from error
 
 
 def show(arguments: argparse.Namespace, desk: Desk) -> int:
