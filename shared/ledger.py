@@ -49,7 +49,8 @@ class Fenced(Exception):
 class ClaimOutcome(StrEnum):
     """Only `claimed` and `exhausted` hold the step; the latter was begun too often and must be failed.
 
-    `newer` is a record of a later version of the service, which one of its workers will take.
+    `newer` is a record of a later version of the service, which one of its workers will take. `suspect` is
+    a step that workers may have died of: it is to be claimed by one that does nothing else meanwhile.
     """
 
     CLAIMED = "claimed"
@@ -59,6 +60,7 @@ class ClaimOutcome(StrEnum):
     ENDED = "ended"
     GONE = "gone"
     NEWER = "newer"
+    SUSPECT = "suspect"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +139,14 @@ class Ledger:
         self._store = store
         self._lease_ms = int(lease_s * 1000)
 
-    def claim(self, job_id: str, step: str, worker: str, max_claims: int = 0) -> Claim:
-        """Takes the step if nobody holds it; `max_claims` 0 puts no bound on how often it may be begun."""
-        outcome, *held = self._store.run("claim", job_id, step, worker, self._lease_ms, max_claims)
+    def claim(
+        self, job_id: str, step: str, worker: str, max_claims: int = 0, max_claims_beside: int = 0
+    ) -> Claim:
+        """Takes the step if nobody holds it. `max_claims` bounds how often it may be begun at all,
+        `max_claims_beside` how often by a worker that holds other steps too; 0 is no bound."""
+        outcome, *held = self._store.run(
+            "claim", job_id, step, worker, self._lease_ms, max_claims, max_claims_beside
+        )
         if not held:
             return Claim(job_id, step, ClaimOutcome(outcome))
         attempt, claims, body, failures, waited_ms = held

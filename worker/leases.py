@@ -32,8 +32,9 @@ class Crowded(HandBack):
 class Held:
     """A claim with somebody beating for it, whose lines say what `carried` holds."""
 
-    def __init__(self, claim: Claim, look: Callable[["Held"], None]) -> None:
+    def __init__(self, claim: Claim, is_alone: bool, look: Callable[["Held"], None]) -> None:
         self.claim = claim
+        self.is_alone = is_alone
         self.carried = {"job_id": claim.job_id, "step": claim.step}
         self._look = look
         self._lost: Fenced | None = None
@@ -64,7 +65,7 @@ class Leases:
         self._pause_s = lease_s / 3
         self._held: set[Held] = set()
         self._lock = threading.Condition()
-        self._loner: Held | None = None
+        self._is_reserved = False
         self._stopped = threading.Event()
         self.draining = threading.Event()
         self.drained = threading.Event()
@@ -74,8 +75,9 @@ class Leases:
         self._thread.start()
 
     @contextmanager
-    def hold(self, claim: Claim) -> Iterator[Held]:
-        held = Held(claim, self._look)
+    def hold(self, claim: Claim, is_alone: bool = False) -> Iterator[Held]:
+        """`is_alone` is for what was claimed within `alone`."""
+        held = Held(claim, is_alone, self._look)
         with self._lock:
             self._held.add(held)
         try:
@@ -83,27 +85,36 @@ class Leases:
         finally:
             with self._lock:
                 self._held.discard(held)
-                self._loner = None if self._loner is held else self._loner
                 self._lock.notify_all()
 
-    def be_alone(self, held: Held) -> None:
-        """Waits until this worker holds no other step but deliveries; it takes none meanwhile. For a step
-        that workers died on: what it does, it does to itself. Raises Crowded when another is alone here."""
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Waits until this worker holds nothing but deliveries, and has it take nothing else meanwhile. For a
+        step that workers died on: what it does, it does to itself. Gives whether it came to that in time.
+        """
         with self._lock:
-            if self._loner is not None:
-                raise Crowded()
-            self._loner = held
-            self._lock.wait_for(lambda: all(one is held or one.is_delivery for one in self._held), _ALONE_S)
+            is_mine = self._lock.wait_for(lambda: not self._is_reserved, _ALONE_S)
+            self._is_reserved = True
+            is_empty = is_mine and self._lock.wait_for(self._holds_deliveries_only, _ALONE_S)
+        try:
+            yield is_empty
+        finally:
+            with self._lock:
+                self._is_reserved = self._is_reserved and not is_mine
+                self._lock.notify_all()
+
+    def _holds_deliveries_only(self) -> bool:
+        return all(held.is_delivery for held in self._held)
 
     def wait_for_company(self) -> None:
         """While a step is alone here, no other is begun."""
         with self._lock:
-            self._lock.wait_for(lambda: self._loner is None, _ALONE_S)
+            self._lock.wait_for(lambda: not self._is_reserved, _ALONE_S)
 
     @property
     def is_reserved(self) -> bool:
         """Whether a step is alone here."""
-        return self._loner is not None
+        return self._is_reserved
 
     @property
     def is_draining(self) -> bool:
@@ -111,10 +122,9 @@ class Leases:
         return self.draining.is_set() or self.drained.is_set()
 
     def _look(self, held: Held) -> None:
-        loner = self._loner
         if self.is_draining:
             raise Draining()
-        if loner is not None and loner is not held and not held.is_delivery:
+        if self._is_reserved and not held.is_alone and not held.is_delivery:
             raise Crowded()
 
     @property

@@ -27,7 +27,7 @@ WORK: Mapping[str, Work] = {
 }
 
 _AGAIN_S = 2.0
-_SUSPECT_CLAIMS = 2
+_CLAIMS_BESIDE = 2
 _LONGEST_S = 3_600.0
 _DEPENDENCY_S = 5.0
 
@@ -46,18 +46,17 @@ def perform(job_id: str, step: str, context: Context) -> None:
         if context.leases.is_draining:
             _hand_on(job_id, step, context)
             return
-        claim = context.ledger.claim(job_id, step, context.name, _most_claims(step, context))
-        if not claim.is_held:
-            context.metrics.step(step, "not_claimed", claim.outcome)
-            log.add(request_id=context.jobs.request_of(job_id))
-            _log.info("step_not_claimed", outcome=claim.outcome)
+        most = _most_claims(step, context)
+        claim = context.ledger.claim(job_id, step, context.name, most, min(most, _CLAIMS_BESIDE))
+        if claim.outcome is not ClaimOutcome.SUSPECT:
+            _begin(claim, context)
             return
-        context.metrics.claimed(claim)
-        log.add(attempt=claim.attempt)
-        with context.leases.hold(claim) as held:
-            _do(held, context)
-        # What ended made room in a queue of this worker's, or offered the next step to one.
-        context.dispatcher.dispatch(context.slots)
+        # It may be what workers die of: nobody else is to be around, and counted, when it happens again.
+        with context.leases.alone() as is_alone:
+            if is_alone:
+                _begin(context.ledger.claim(job_id, step, context.name, most), context, is_alone=True)
+            else:
+                _hand_on(job_id, step, context)
     except DependencyError as error:
         # Not even the handing back went through: the lease lapses and the sweeper sees to it.
         context.metrics.step(step, "left", error.code)
@@ -71,10 +70,24 @@ def perform(job_id: str, step: str, context: Context) -> None:
 
 
 def _hand_on(job_id: str, step: str, context: Context) -> None:
-    """This worker had asked for a message before it was to take none: another is told at once."""
+    """This worker has asked for a message whose step it is not to take: another is told at once."""
     queue = context.ledger.return_hint(job_id, step)
     if queue is not None:
         context.dispatcher.dispatch([queue])
+
+
+def _begin(claim: Claim, context: Context, is_alone: bool = False) -> None:
+    if not claim.is_held:
+        context.metrics.step(claim.step, "not_claimed", claim.outcome)
+        log.add(request_id=context.jobs.request_of(claim.job_id))
+        _log.info("step_not_claimed", outcome=claim.outcome)
+        return
+    context.metrics.claimed(claim)
+    log.add(attempt=claim.attempt)
+    with context.leases.hold(claim, is_alone) as held:
+        _do(held, context)
+    # What ended made room in a queue of this worker's, or offered the next step to one.
+    context.dispatcher.dispatch(context.slots)
 
 
 def _do(held: Held, context: Context) -> None:
@@ -87,9 +100,8 @@ def _do(held: Held, context: Context) -> None:
         if claim.outcome is ClaimOutcome.EXHAUSTED:
             _fail(claim, job, WorkerCrashed(), context)
             return
-        if claim.claims > _SUSPECT_CLAIMS and not held.is_delivery:
-            # It may be what workers die of: nobody else is to be around, and counted, when it happens again.
-            context.leases.be_alone(held)
+        # Somebody may have begun to wait for this worker to be empty while this was being claimed.
+        held.check()
         began = time.monotonic()
         with _span(claim, job, context):
             WORK[claim.step.split("-", 1)[0]](held, job, context)

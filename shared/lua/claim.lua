@@ -1,10 +1,10 @@
--- ARGV: id, step, worker, lease ms, most claims (0: no bound)
+-- ARGV: id, step, worker, lease ms, most claims, most claims beside others (0: no bound)
 -- Takes a waiting or lapsed step. The attempt number is the fence all later calls are checked against.
-local id, step, worker, lease_ms, most = unpack(ARGV)
+local id, step, worker, lease_ms, most, most_beside = unpack(ARGV)
 local step_key, job_key = key('step', id, step), key('job', id)
 local record = redis.call('HMGET', job_key, 'status', 'schema', 'attempt')
 local status = record[1]
-local held = redis.call('HMGET', step_key, 'state', 'lapses', 'body', 'queue', 'since')
+local held = redis.call('HMGET', step_key, 'state', 'lapses', 'body', 'queue', 'since', 'claims')
 if not status or not held[1] then return {'gone'} end
 if tonumber(record[2] or 1) > SCHEMA then return {'newer'} end
 if terminal(status) and not is_delivery(step) then
@@ -13,6 +13,7 @@ if terminal(status) and not is_delivery(step) then
 end
 if held[1] == 'done' then return {'done'} end
 if held[1] == 'leased' and now() < tonumber(held[2]) then return {'taken'} end
+if tonumber(most_beside) > 0 and tonumber(held[6]) >= tonumber(most_beside) then return {'suspect'} end
 
 local attempt = redis.call('HINCRBY', step_key, 'attempt', 1)
 local claims = redis.call('HINCRBY', step_key, 'claims', 1)

@@ -48,7 +48,7 @@ SEED = 2026
 HOURS = float(os.environ.get("CHAOS_HOURS", "1"))
 """Length of the long file; six for the full size."""
 
-MOST_CLAIMS = 3
+MOST_CLAIMS = 4
 MOST_BYTES = 300 * 2**20
 CANCEL_S = 10.0
 TAKEOVER_S = 10.0
@@ -155,11 +155,11 @@ def test_a_killed_decoder_takes_nobody_with_it(
 def test_poison_ends_and_the_others_get_through(
     settings: Settings, store: RedisStore, tmp_path: Path
 ) -> None:
-    """Row 12: recordings that kill every worker they are given to, at most three times each."""
+    """Row 12: recordings that kill every worker they are given to, at most four times each."""
     service = Service(impatient(settings, max_claims=MOST_CLAIMS), store)
     chance = random.Random(SEED)
     recordings = sounds(tmp_path, [chance.uniform(2, 9) for _ in range(30)], SEED)
-    poison = [sound(tmp_path / f"poison-{n}.wav", 3, SEED + n, is_poison=True) for n in range(3)]
+    poison = [sound(tmp_path / f"poison-{n}.wav", 3, SEED + n, is_poison=True) for n in range(2)]
     mixed = [*recordings, *poison]
     chance.shuffle(mixed)
     with crew(service, tmp_path, pace=0.02) as workers:

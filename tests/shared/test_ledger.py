@@ -153,6 +153,21 @@ def test_a_step_that_was_begun_too_often_is_exhausted(ledger: Ledger, store: Red
     ledger.end(last, Status.FAILED, {}, webhook=None, retention_s=DAY_S)
 
 
+def test_a_step_that_workers_may_have_died_of_is_begun_by_one_that_does_nothing_else(
+    ledger: Ledger, store: RedisStore
+) -> None:
+    submit(store)
+    for _ in range(2):
+        lapse_lease(store, ledger.claim("job_1", PREPARE, "worker", max_claims_beside=2))
+
+    beside = ledger.claim("job_1", PREPARE, "worker", max_claims_beside=2)
+
+    assert beside.outcome is ClaimOutcome.SUSPECT
+    assert not beside.is_held
+    # It was not begun, so it counts for nothing.
+    assert ledger.claim("job_1", PREPARE, "worker").claims == 3
+
+
 def test_handing_back_does_not_count_and_failing_does(
     ledger: Ledger, jobs: JobStore, store: RedisStore
 ) -> None:

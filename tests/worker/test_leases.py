@@ -150,12 +150,12 @@ def test_beating_goes_on_when_redis_is_back(redis_url: str) -> None:
 def test_a_step_that_workers_died_on_is_alone_and_the_others_go_back(store: RedisStore) -> None:
     ledger = Ledger(store, 60)
     leases = Leases(ledger, 60)
-    suspect, other, late = (claimed(store, ledger, f"job_{number}") for number in range(3))
+    suspect, other = (claimed(store, ledger, f"job_{number}") for number in range(2))
     alone, go, begun = threading.Event(), threading.Event(), threading.Event()
 
     def be_alone() -> None:
-        with leases.hold(suspect) as held:
-            leases.be_alone(held)
+        with leases.alone() as is_alone, leases.hold(suspect, is_alone) as held:
+            held.check()
             alone.set()
             assert go.wait(10)
 
@@ -170,8 +170,6 @@ def test_a_step_that_workers_died_on_is_alone_and_the_others_go_back(store: Redi
         assert not alone.is_set()
         with pytest.raises(Crowded):
             held.check()
-        with leases.hold(late) as second, pytest.raises(Crowded):
-            leases.be_alone(second)
     assert alone.wait(10)
     threads[1].start()
     assert not begun.is_set()
@@ -179,5 +177,30 @@ def test_a_step_that_workers_died_on_is_alone_and_the_others_go_back(store: Redi
     assert begun.wait(10)
     for thread in threads:
         thread.join(timeout=10)
+    assert not leases.is_reserved
+    leases.close()
+
+
+def test_a_step_claimed_while_another_waits_to_be_alone_goes_back(store: RedisStore) -> None:
+    ledger = Ledger(store, 60)
+    leases = Leases(ledger, 60)
+    with leases.alone() as is_alone, leases.hold(claimed(store, ledger)) as late:
+        assert is_alone
+        with pytest.raises(Crowded):
+            late.check()
+    leases.close()
+
+
+def test_who_cannot_be_alone_in_time_is_told_and_leaves_no_trace(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.leases._ALONE_S", 0.05)
+    ledger = Ledger(store, 60)
+    leases = Leases(ledger, 60)
+    with leases.hold(claimed(store, ledger)), leases.alone() as is_alone:
+        assert not is_alone
+        with leases.alone() as second:
+            assert not second
+        assert leases.is_reserved
     assert not leases.is_reserved
     leases.close()

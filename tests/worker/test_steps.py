@@ -1,5 +1,6 @@
 """The edge of a step: what goes wrong inside becomes a state of the job, and never an exception."""
 
+import threading
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -18,6 +19,7 @@ from tests.support.waiting import wait_until
 from tests.support.worker_context import MODEL, submit_part, worker_context
 from worker.context import Context
 from worker.engine.values import Window
+from worker.leases import Crowded
 from worker.steps import perform
 
 pytestmark = pytest.mark.redis
@@ -198,6 +200,29 @@ def test_a_step_that_kills_its_workers_is_given_up(settings: Settings, store: Re
         perform("job_1", PREPARE, context)
 
         assert failure_code(context.jobs.get("job_1")) == "worker_crashed"
+
+
+def test_a_step_that_may_kill_its_worker_is_not_begun_before_the_worker_does_nothing_else(
+    context: Context, store: RedisStore
+) -> None:
+    """While it waits, a neighbour's death is not held against it."""
+    step = submit_part(context, store, [1.0])
+    for _ in range(2):
+        lapse_lease(store, context.ledger.claim("job_1", step, "dead"))
+    submit(store, "job_2")
+    neighbour = context.ledger.claim("job_2", PREPARE, context.name)
+    thread = threading.Thread(target=perform, args=("job_1", step, context))
+
+    with context.leases.hold(neighbour) as held:
+        thread.start()
+        wait_until(lambda: context.leases.is_reserved)
+        with pytest.raises(Crowded):
+            held.check()
+        assert claims(store, step) == 2
+    thread.join(timeout=60)
+
+    assert context.jobs.get("job_1").done_s == 1.0
+    assert not context.leases.is_reserved
 
 
 def test_a_step_that_another_holds_is_left_alone(context: Context, store: RedisStore) -> None:

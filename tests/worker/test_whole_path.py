@@ -101,7 +101,7 @@ def test_a_killed_worker_s_job_is_ended_by_another_and_no_window_is_done_again(
     with worker_process(
         service.settings, service.fleet, tmp_path / "first.log", **SMALL_WINDOWS, ANANSE_BATCH_SIZE="1"
     ) as first:
-        job_id = service.submit(SAMPLES / "five-minutes.flac")
+        job_id = service.submit(SAMPLES / "five-minutes.flac", end_s=150)
         service.wait_for_windows(job_id, 8)
         first.kill()
         service.fleet.leave(next(iter(service.fleet.live())).name)
@@ -138,7 +138,7 @@ def test_a_worker_told_to_stop_hands_its_work_back(service: Service, tmp_path: P
     with worker_process(
         service.settings, service.fleet, tmp_path / "first.log", **SMALL_WINDOWS, ANANSE_BATCH_SIZE="1"
     ) as first:
-        job_id = service.submit(SAMPLES / "five-minutes.flac")
+        job_id = service.submit(SAMPLES / "five-minutes.flac", end_s=150)
         service.wait_for_windows(job_id, 4)
         assert first.stop(timeout_s=30) == 0
     assert service.jobs.get(job_id).status is Status.RUNNING
