@@ -19,7 +19,7 @@ from tests.support.worker_process import PLAIN, worker_process
 
 pytestmark = [pytest.mark.redis, pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(600)]
 
-SOON_S = 5.0
+SOON_S = 30.0
 
 
 @pytest.fixture(scope="module")

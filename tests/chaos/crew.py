@@ -105,13 +105,16 @@ class Crew:
         return self.service.submit(recording.path, **({"vad": VadOptions(enabled=False)} | options))
 
     def see_through(self, job_ids: Iterable[str], timeout_s: float = 120) -> dict[str, Job]:
-        """All jobs once they have ended; workers that die meanwhile are replaced."""
-        deadline = time.monotonic() + timeout_s
+        """All jobs once they have ended; workers that die meanwhile are replaced. `timeout_s` is for any of
+        them to get on."""
+        deadline, before = time.monotonic() + timeout_s, None
         while True:
             jobs = {job_id: self.service.jobs.get(job_id) for job_id in job_ids}
             running = [job for job in jobs.values() if not job.status.is_terminal]
             if not running:
                 return jobs
+            if (progress := [(job.done_s, job.attempt) for job in jobs.values()]) != before:
+                deadline, before = time.monotonic() + timeout_s, progress
             assert time.monotonic() < deadline, f"{len(running)} jobs have not ended: {running[0]}"
             self.replace_dead()
             time.sleep(_LOOK_S)

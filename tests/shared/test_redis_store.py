@@ -20,7 +20,7 @@ from tests.support.redis_server import find_binary, redis_server
 pytestmark = pytest.mark.redis
 
 TIMEOUT_S = 0.1
-BACKOFF_S = 0.2
+BACKOFF_S = 5.0
 
 
 @pytest.fixture

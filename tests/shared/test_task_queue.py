@@ -17,7 +17,7 @@ from tests.support.recording_queue import RecordingQueue
 from tests.support.redis_server import find_binary, redis_server
 
 HINT = Hint("job_1", PREPARE)
-SOON_S = 2.0
+SOON_S = 20.0
 
 
 @contextmanager

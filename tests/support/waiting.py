@@ -6,7 +6,7 @@ from collections.abc import Callable
 PAUSE_S = 0.02
 
 
-def wait_until(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
+def wait_until(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
     """Raises TimeoutError when the condition has not come true within `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -280,7 +280,8 @@ def test_slow_headers_end_with_the_attempt(first: bytes, drop: bytes, tls: ssl.S
         closing.set()
 
     assert (outcome.status, outcome.error) == (None, "timeout")
-    assert 0.25 < time.monotonic() - started < 1.5
+    # Each byte alone would be in time, for ever.
+    assert 0.25 < time.monotonic() - started < 30
 
 
 def test_a_slow_body_ends_with_the_attempt_and_the_status_stands(tls: ssl.SSLContext) -> None:
