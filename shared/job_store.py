@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from pydantic import TypeAdapter
-
 from shared.api_keys import NO_LIMITS, Limits
 from shared.errors import (
     BacklogFull,
@@ -20,11 +18,12 @@ from shared.errors import (
     TooMuchAudio,
     TooMuchStored,
 )
-from shared.job import Delivery, Failure, Job, ModelUsed, Options, Stage, Status, Timings
+from shared.job import Delivery, Job, Options, Status
+from shared.job_record import media_json, read_delivery, read_record
 from shared.ledger import FETCH, FETCH_QUEUE, PREPARE, prepare_queue_of
 from shared.media import Media
 from shared.redis_store import RedisStore
-from shared.transcript import Language, WindowResult
+from shared.transcript import WindowResult
 
 MOST_OWED_S = 1e12
 """No bound: some thirty thousand years."""
@@ -149,7 +148,7 @@ class JobStore:
         options = new.options
         fields = {
             "options": options.to_json(),
-            "media": _media.dump_json(new.media).decode(),
+            "media": media_json(new.media),
             "model_name": options.model,
             "priority": str(options.priority),
             "tag": options.tag or "",
@@ -184,7 +183,7 @@ class JobStore:
             record: Mapping[str, str] = self._store.client.hgetall(self._store.key("job", job_id))
         if not record.get("status") or (tenant is not None and record["tenant"] != tenant):
             raise NotFound("There is no such job.")
-        return _readable(record)
+        return read_record(record)
 
     def request_of(self, job_id: str) -> str:
         """The request that made the job, also of a record that this version cannot read; "" if not known."""
@@ -271,7 +270,7 @@ class JobStore:
     def deliveries(self, job_id: str) -> tuple[Delivery, ...]:
         with self._store.guarded():
             rows: list[str] = self._store.client.lrange(self._store.key("deliveries", job_id), 0, -1)
-        return tuple(_delivery.validate_json(row) for row in rows)
+        return tuple(read_delivery(row) for row in rows)
 
     def remember_result(self, tenant: str, fingerprint: str, job_id: str, seconds: float) -> None:
         """The job whose transcript has this fingerprint, for so long as it is kept."""
@@ -338,7 +337,7 @@ class JobStore:
                 for job_id, _ in rows[start : start + at_once]:
                     pipe.hgetall(self._store.key("job", job_id))
                 records: list[Mapping[str, str]] = pipe.execute()
-            yield from (_readable(record) if record.get("status") else None for record in records)
+            yield from (read_record(record) if record.get("status") else None for record in records)
 
     def _ids_before(
         self, tenant: str, cursor: str | None, created_after: datetime | None
@@ -374,77 +373,12 @@ def first_step(media: Media) -> tuple[str, str]:
     return PREPARE, prepare_queue_of(media.size_bytes)
 
 
-def _readable(record: Mapping[str, str]) -> Job:
-    try:
-        return job_of(record)
-    except (KeyError, ValueError) as error:
-        raise StoreUnavailable("A record of another version cannot be read.", retry_after_s=30) from error
-
-
-def job_of(record: Mapping[str, str]) -> Job:
-    """The record's hash as a value."""
-    created_at = _instant(record["created_at"])
-    started_at = _instant(record["started_at"]) if "started_at" in record else None
-    finished_at = _instant(record["finished_at"]) if "finished_at" in record else None
-    media = _media.validate_json(record["media"])
-    return Job(
-        id=record["id"],
-        tenant=record["tenant"],
-        status=Status(record["status"]),
-        options=Options.from_json(record["options"]),
-        media=media,
-        created_at=created_at,
-        request_id=record.get("request_id", ""),
-        stage=Stage(record["stage"]) if record.get("stage") else None,
-        done_s=float(record.get("done_s", 0)),
-        total_s=float(record["total_s"]) if "total_s" in record else None,
-        attempt=int(record.get("attempt", 0)),
-        started_at=started_at,
-        finished_at=finished_at,
-        expires_at=_instant(record["expires_at"]) if "expires_at" in record else None,
-        language=_language.validate_json(record["language"]) if record.get("language") else None,
-        failure=_failure.validate_json(record["failure"]) if record.get("failure") else None,
-        model=_model.validate_json(record["model"]) if record.get("model") else None,
-        timings=_timings(record, created_at, started_at, finished_at, media),
-        webhook_status=record.get("webhook_status"),
-        retry_of=record.get("retry_of") or None,
-        parts=int(record.get("parts", 0)),
-        warnings=tuple(json.loads(record.get("warnings", "[]"))),
-        reused_from=record.get("reused_from") or None,
-        traceparent=record.get("traceparent", ""),
-        fetched_bytes=int(record.get("fetched_bytes", 0)),
-        fetch_bytes=int(record["fetch_bytes"]) if record.get("fetch_bytes", "null") != "null" else None,
-    )
-
-
-def _timings(
-    record: Mapping[str, str],
-    created_at: datetime,
-    started_at: datetime | None,
-    finished_at: datetime | None,
-    media: Media,
-) -> Timings:
-    total_s = (finished_at - created_at).total_seconds() if finished_at else None
-    worked_s = (finished_at - started_at).total_seconds() if finished_at and started_at else None
-    return Timings(
-        queued_s=(started_at - created_at).total_seconds() if started_at else None,
-        decode_s=float(record["decode_s"]) if "decode_s" in record else None,
-        inference_s=round(float(record["inference_s"]), 3) if "inference_s" in record else None,
-        total_s=total_s,
-        rtf=round(worked_s / media.duration_s, 4) if worked_s is not None and media.duration_s else None,
-    )
-
-
 def _matches(job: Job, filters: Filters) -> bool:
     return (
         (filters.status is None or job.status is filters.status)
         and (filters.model is None or job.options.model == filters.model)
         and (filters.tag is None or job.options.tag == filters.tag)
     )
-
-
-def _instant(milliseconds: str) -> datetime:
-    return datetime.fromtimestamp(float(milliseconds) / 1000, UTC)
 
 
 def _stream_rows(streams: object) -> Iterator[tuple[str, dict[str, str]]]:
@@ -456,10 +390,3 @@ def _stream_rows(streams: object) -> Iterator[tuple[str, dict[str, str]]]:
     elif isinstance(streams, list):
         for _, rows in streams:
             yield from rows
-
-
-_media: TypeAdapter[Media] = TypeAdapter(Media)
-_language: TypeAdapter[Language] = TypeAdapter(Language)
-_failure: TypeAdapter[Failure] = TypeAdapter(Failure)
-_model: TypeAdapter[ModelUsed] = TypeAdapter(ModelUsed)
-_delivery: TypeAdapter[Delivery] = TypeAdapter(Delivery)

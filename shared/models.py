@@ -72,6 +72,11 @@ class ModelCard:
     abilities: Abilities
     details: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def used(self) -> dict[str, str | None]:
+        """What the record of a job says of it."""
+        return {"name": self.name, "revision": self.revision, "device": self.device, "dtype": self.dtype}
+
 
 def parse_models(line: str) -> tuple[ModelSource, ...]:
     """Reads `[alias=]source[@revision][?window_s=8&device=cuda:0+cpu&batch_size=16&dtype=float16]`,

@@ -6,9 +6,7 @@ A step may be begun many times; what it stores is the same each time, and the le
 import hashlib
 import json
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,7 +17,7 @@ from shared.errors import CannotDo, CorruptAudio
 from shared.job import Job, Options, Status
 from shared.ledger import part_step
 from shared.log import get_logger
-from shared.models import Abilities, ModelCard, long_queue_of, queue_of
+from shared.models import Abilities, long_queue_of, queue_of
 from shared.tracing import Span
 from shared.transcript import WindowResult
 from worker import parts, reuse
@@ -29,13 +27,11 @@ from worker.engine.engine import Engine
 from worker.engine.merge import assemble, window_result
 from worker.engine.spans import SpeechParams
 from worker.engine.vad import detector_for
-from worker.engine.values import DecodingOptions, Hypothesis, Window
+from worker.engine.values import DecodingOptions, Window
 from worker.engine.windows import Cut, cut_windows
 from worker.leases import Held, Yielding
 from worker.metrics import Timed
-
-_LOOK_S = 0.5
-_VOTERS = 3
+from worker.recognition import recognized, votes_of
 
 _log = get_logger()
 
@@ -45,7 +41,7 @@ def prepare(held: Held, job: Job, context: Context) -> None:
     began = time.monotonic()
     card = context.card(job.options.model)
     check_abilities(job.options, card.abilities)
-    if _reuse(held, job, card, context):
+    if reuse.end_with_equal(held, job, card, context):
         return
     with _recording(job, context) as path, _decoding(path, job, context) as decoding:
         probed_s = decoding.waited_s
@@ -75,13 +71,13 @@ def prepare(held: Held, job: Job, context: Context) -> None:
 def transcribe(held: Held, job: Job, context: Context) -> None:
     """A part's windows → results, each kept as soon as it is there; kept ones are not run again."""
     engine, card = context.engine(job.options.model)
-    context.ledger.note(held.claim, {"model": _model_used(card)})
+    context.ledger.note(held.claim, {"model": card.used})
     with context.tracer.span("fetch"):
         windows = _read_part(held, job, card.abilities, context)
         kept = _kept(held, job, windows, context)
     todo = [window for window in windows if window.index not in kept]
     with _running(engine, todo, len(kept), context) as span:
-        for window, hypothesis in _run(engine, job.id, todo, _votes(kept.values()), held):
+        for window, hypothesis in recognized(engine, job.id, todo, votes_of(kept.values()), held):
             result = window_result(window, hypothesis)
             may_go_on = context.ledger.checkpoint(held.claim, result, window.duration_s)
             kept[result.index] = result
@@ -109,7 +105,7 @@ def finish(held: Held, job: Job, context: Context) -> None:
         fields = {"language": asdict(transcript.language)} if transcript.language else {}
         context.endings.end(held.claim, job, Status.COMPLETED, fields)
     _remove_parts(job, context)
-    _remember(job, context)
+    reuse.remember(job, context)
 
 
 @contextmanager
@@ -144,37 +140,6 @@ def check_abilities(options: Options, abilities: Abilities) -> None:
         raise CannotDo("The model gives no word timestamps.")
     if options.prompt and not abilities.prompt:
         raise CannotDo("The model takes no prompt.")
-
-
-def _reuse(held: Held, job: Job, card: ModelCard, context: Context) -> bool:
-    """Ends the job with the transcript of an equal one, if there is such a one."""
-    mark = reuse.fingerprint(job, card)
-    if mark is None or not (context.settings.reuse and job.options.reuse):
-        return False
-    found = reuse.find(job, mark, context.jobs, context.blobs)
-    if found is None:
-        return False
-    source, transcript = found
-    context.blobs.write(job_files.transcript(job.id), transcript.to_json().encode())
-    fields = {
-        "reused_from": source.id,
-        "media": asdict(replace(source.media, name=job.media.name, url=job.media.url)),
-        "model": _model_used(card),
-        "done_s": source.done_s,
-        "total_s": source.total_s or 0.0,
-        "warnings": source.warnings,
-    }
-    language = {"language": asdict(source.language)} if source.language else {}
-    context.endings.end(held.claim, job, Status.COMPLETED, fields | language)
-    _log.info("transcript_reused")
-    return True
-
-
-def _remember(job: Job, context: Context) -> None:
-    """For `_reuse`, as long as the transcript is kept."""
-    mark = reuse.fingerprint(job, context.card(job.options.model)) if context.settings.reuse else None
-    if mark is not None and job.options.reuse:
-        context.jobs.remember_result(job.tenant, mark, job.id, context.endings.retention_s(job))
 
 
 def _kept(held: Held, job: Job, windows: Sequence[Window], context: Context) -> dict[int, WindowResult]:
@@ -227,57 +192,6 @@ def _read_part(held: Held, job: Job, abilities: Abilities, context: Context) -> 
     return parts.decode(
         parts.Part.from_json(held.claim.body), flac, _decoding_options(job.options, abilities)
     )
-
-
-def _votes(results: Iterable[WindowResult]) -> defaultdict[str, float]:
-    """Languages found so far, by confidence and length."""
-    votes: defaultdict[str, float] = defaultdict(float)
-    for result in results:
-        if result.language is not None:
-            votes[result.language.code] += (result.language.confidence or 0.0) * (result.end - result.start)
-    return votes
-
-
-def _run(
-    engine: Engine, job_id: str, windows: Sequence[Window], votes: defaultdict[str, float], held: Held
-) -> Iterator[tuple[Window, Hypothesis]]:
-    """Windows with what the model made of them, as they get done.
-
-    Where the language is to be found out, the first few windows vote and the rest of the part follows:
-    single windows guess wrong, and a transcript that changes its language in between helps nobody.
-    """
-    is_open = bool(windows) and windows[0].options.language is None
-    voters, rest = (windows[:_VOTERS], windows[_VOTERS:]) if is_open and not votes else ((), windows)
-    for window, hypothesis in _settle(engine, job_id, voters, held):
-        if hypothesis.language is not None:
-            votes[hypothesis.language] += (hypothesis.language_probability or 0.0) * window.duration_s
-        yield window, hypothesis
-    if is_open and votes:
-        language = max(votes, key=lambda code: votes[code])
-        rest = [replace(window, options=replace(window.options, language=language)) for window in rest]
-    yield from _settle(engine, job_id, rest, held)
-
-
-def _settle(
-    engine: Engine, job_id: str, windows: Sequence[Window], held: Held
-) -> Iterator[tuple[Window, Hypothesis]]:
-    """Hands all windows to the engine; leaves none behind, whatever ends the loop."""
-    pending: dict[Future[Hypothesis], Window] = {engine.submit(job_id, window): window for window in windows}
-    try:
-        while pending:
-            held.check()
-            done, _ = wait(pending, timeout=_LOOK_S, return_when=FIRST_COMPLETED)
-            # Of those that ended together; who follows the job's events reads them in the file's order.
-            for future in sorted(done, key=lambda one: pending[one].index):
-                window = pending.pop(future)
-                try:
-                    yield window, future.result()
-                except CancelledError:
-                    held.check()
-                    raise
-    finally:
-        for future in pending:
-            future.cancel()
 
 
 def _part_results(job_id: str, step: str, context: Context) -> list[WindowResult]:
@@ -333,7 +247,3 @@ def _media(job: Job, decoding: Decoding, duration_s: float | None) -> dict[str, 
             codec=decoding.probe.codec,
         )
     )
-
-
-def _model_used(card: ModelCard) -> dict[str, object]:
-    return {"name": card.name, "revision": card.revision, "device": card.device, "dtype": card.dtype}
