@@ -6,6 +6,7 @@ a mark in Redis that holds the run id of the server for which all records were c
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -21,6 +22,8 @@ from shared.redis_store import RedisStore
 _RETRY_S = 5.0
 _CHUNK = 500
 _LOCK_S = 60
+_AT_ONCE = 8
+"""An object store takes its time to answer, and as long for eight questions as for one."""
 
 _log = get_logger()
 
@@ -87,15 +90,28 @@ class Rebuild:
         self._blobs.check()
         known = self._blobs.folders("jobs")
         deleted = set()
-        for chunk in _chunks(known):
-            for job_id, status in zip(chunk, self._statuses(chunk), strict=True):
-                is_open = status is None or not Status(status).is_terminal
-                if is_open and not self.restore(job_id, is_forgotten=status is None):
-                    # Some stores name a folder for a while after all in it was deleted.
-                    deleted.add(job_id)
+        with ThreadPoolExecutor(_AT_ONCE, "rebuild") as readers:
+            for chunk in _chunks(known):
+                self._hold_on()
+                statuses = dict(zip(chunk, self._statuses(chunk), strict=True))
+                unsure = [job_id for job_id in chunk if not _has_ended(statuses[job_id])]
+                are_forgotten = [statuses[job_id] is None for job_id in unsure]
+                are_there = readers.map(self._restore, unsure, are_forgotten)
+                # Some stores name a folder for a while after all in it was deleted.
+                deleted |= {
+                    job_id for job_id, is_there in zip(unsure, are_there, strict=True) if not is_there
+                }
         if known:
             self._forget_deleted(set(known) - deleted)
             _log.info("records_compared", jobs=len(known), seconds=round(time.monotonic() - began, 3))
+
+    def _hold_on(self) -> None:
+        """Who looks next is not to begin as well, however long this takes."""
+        with self._store.guarded():
+            self._store.client.expire(self._store.key("rebuilding"), _LOCK_S)
+
+    def _restore(self, job_id: str, is_forgotten: bool) -> bool:
+        return self.restore(job_id, is_forgotten=is_forgotten)
 
     def _accept_again(self, accepted: NewJob) -> None:
         age_s = (datetime.now(UTC) - accepted.accepted_at).total_seconds()
@@ -112,8 +128,11 @@ class Rebuild:
         """
         for chunk in _chunks([job_id for job_id in self._recorded() if job_id not in known]):
             for job_id, status in zip(chunk, self._statuses(chunk), strict=True):
-                is_open = status is not None and not Status(status).is_terminal
-                if is_open and not job_files.is_held(self._blobs, job_id):
+                if (
+                    status is not None
+                    and not _has_ended(status)
+                    and not job_files.is_held(self._blobs, job_id)
+                ):
                     self._jobs.delete(job_id)
                     _log.warning("deleted_job_forgotten", job_id=job_id)
 
@@ -134,6 +153,10 @@ class Rebuild:
     def _run_id(self) -> str:
         with self._store.guarded():
             return str(self._store.client.info("server")["run_id"])
+
+
+def _has_ended(status: str | None) -> bool:
+    return status is not None and Status(status).is_terminal
 
 
 def _chunks(job_ids: Iterable[str]) -> Iterator[Sequence[str]]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,26 @@ def test_an_empty_redis_is_noticed_and_made_whole(
         "job_2", "ama", waiting.options, waiting.media, idempotency_key="k", request_hash="h"
     )
     assert jobs.create(asked_again, DAY_S)[0].id == "job_1"
+
+
+def test_a_store_that_takes_its_time_is_asked_several_things_at_once(
+    store: RedisStore, jobs: JobStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = open_blobs(settings)
+    for number in range(4):
+        accept(jobs, blobs, f"job_{number}")
+    store.client.flushall()
+    read, all_ask = blobs.read, threading.Barrier(4)
+
+    def slowly(name: str) -> bytes:
+        if name.endswith("manifest.json"):
+            all_ask.wait(30)
+        return read(name)
+
+    monkeypatch.setattr(blobs, "read", slowly)
+    assert Rebuild(store, jobs, blobs, DAY_S).look()
+
+    assert [jobs.get(f"job_{number}").status for number in range(4)] == [Status.QUEUED] * 4
 
 
 def test_an_ended_job_is_as_it_ended(
