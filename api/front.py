@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from flask import Blueprint, Response, send_from_directory
+from flask import Blueprint, Response, request, send_from_directory
 
 from api.headers import ALWAYS
 
@@ -21,9 +21,11 @@ blueprint = Blueprint("front", __name__)
 
 @blueprint.get("/")
 def first_page() -> Response:
-    answer = send_from_directory(_FOLDER, "index.html")
+    answer = Response((_FOLDER / "index.html").read_bytes(), mimetype="text/html")
     answer.headers["Content-Security-Policy"] = _POLICY
     answer.headers["Permissions-Policy"] = _PERMISSIONS
+    answer.add_etag()
+    answer.make_conditional(request)
     return answer
 
 
