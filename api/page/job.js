@@ -93,7 +93,7 @@ export function openJob(id, { goTo, complain }) {
     actions.replaceChildren(
       ...[
         !hasEnded(job) && el("button", { type: "button", id: "cancel", text: "Cancel", onclick: () => attempt(cancel) }),
-        canRetry && el("button", { type: "button", id: "retry", class: "primary", text: "Try again", onclick: () => attempt(retry) }),
+        canRetry && el("button", { type: "button", id: "retry", class: job.status === "failed" && !job.error?.retryable ? null : "primary", text: "Try again", onclick: () => attempt(retry) }),
         el("button", { type: "button", id: "delete", class: "quiet danger-text", text: "Delete", onclick: () => attempt(remove) }),
       ].filter(Boolean),
     );
@@ -103,7 +103,7 @@ export function openJob(id, { goTo, complain }) {
     try {
       await act();
     } catch (trouble) {
-      complain(sentence(trouble.message));
+      if (!control.signal.aborted) complain(trouble.isAway || trouble.status === 401 ? trouble : sentence(trouble.message));
     }
   }
 

@@ -29,7 +29,7 @@ function route() {
 
 // A Trouble, a text, or nothing.
 function complain(trouble) {
-  if (trouble?.status === 401) {
+  if (trouble?.status === 401 && !isDeclined) {
     askForKey(key.get() ? sentence(trouble.message) : "");
     return;
   }
@@ -46,15 +46,21 @@ function tellService(trouble) {
   setText(told, trouble ? (trouble.isAway ? "No answer" : trouble.status === 401 ? "A key is needed" : "Trouble") : live ? (live === 1 ? "Ready" : `${live} models ready`) : "No worker is up: recordings wait");
 }
 
+const WHY = "Where this service asks for a key, it goes here. It is kept in this tab until you close it, and sent to this service only.";
+// Who closed the question is not asked again and again.
+let isDeclined = false;
+
 function askForKey(why) {
   if ($("key").open) return;
-  if (why) setText($("key-why"), why);
+  setText($("key-why"), why || WHY);
   $("key-field").value = key.get();
   $("key").showModal();
 }
 
 function useKey(text) {
+  isDeclined = false;
   key.set(text.trim());
+  $("key").addEventListener("close", () => (isDeclined = false), { once: true });
   $("key").close();
   look();
   jobsChanged();
@@ -64,6 +70,7 @@ function useKey(text) {
 function startKey() {
   $("key-open").addEventListener("click", () => askForKey(""));
   $("key-close").addEventListener("click", () => $("key").close());
+  $("key").addEventListener("close", () => (isDeclined = true));
   $("key-forget").addEventListener("click", () => useKey(""));
   $("key-form").addEventListener("submit", (event) => {
     event.preventDefault();

@@ -100,6 +100,9 @@ function check(box, text, hint) {
 }
 
 function fill(select, choices, chosen) {
+  // One that is open would close.
+  if (select.dataset.choices === JSON.stringify(choices)) return;
+  select.dataset.choices = JSON.stringify(choices);
   select.replaceChildren(...choices.map(([value, text]) => el("option", { value, text })));
   if (choices.some(([value]) => value === chosen)) select.value = chosen;
 }

@@ -40,6 +40,7 @@ export function makeTranscript(job, made, player, tools) {
     for (const piece of pieces(segment)) {
       text.append(piece.word ? wordOf(piece, segment) : piece.text);
     }
+    const hasFocus = row.contains(document.activeElement);
     row.classList.toggle("gone", isCorrected && !segment.text);
     if (isCorrected && !segment.text) text.append(el("em", { text: "Taken out" }));
     row.replaceChildren(
@@ -53,6 +54,7 @@ export function makeTranscript(job, made, player, tools) {
         el("button", { type: "button", class: "quiet fix", text: "Correct", "aria-label": `Correct what is said at ${clock(segment.start)}`, onclick: () => edit(id) }),
       ),
     );
+    if (hasFocus) row.querySelector(".fix").focus();
   }
 
   function wordOf({ text, word }, segment) {
@@ -95,9 +97,10 @@ export function makeTranscript(job, made, player, tools) {
     const end = (isKept) => {
       if (!field.isConnected) return;
       const text = field.value.replace(/\s+/g, " ").trim();
-      if (isKept && text !== segment.text.trim()) keep(id, text === original(id) ? null : text);
-      else draw(id), index();
+      draw(id);
+      index();
       row.querySelector(".fix").focus();
+      if (isKept && text !== segment.text.trim()) keep(id, text === original(id) ? null : text);
     };
     field.addEventListener("keydown", (event) => {
       event.stopPropagation();
@@ -144,7 +147,8 @@ export function makeTranscript(job, made, player, tools) {
     for (const segment of segments) {
       if (JSON.stringify(segment) === JSON.stringify(current.get(segment.id))) continue;
       current.set(segment.id, segment);
-      if (!rows.get(segment.id).querySelector("textarea") || document.activeElement?.tagName !== "TEXTAREA") draw(segment.id);
+      // What is being typed here is not drawn over by another tab.
+      if (!rows.get(segment.id).querySelector("textarea")) draw(segment.id);
     }
     index();
     const count = Object.keys(corrections(job.id)).length;

@@ -139,7 +139,7 @@ def test_what_happens_is_told_by_ear(served: Served, open_tab: OpenTab) -> None:
 
     served.hand.complete(job_id)
 
-    expect(page.locator("#said")).to_have_text("talk.flac: Done")
+    expect(page.locator("#said")).to_have_text("talk.wav: Done")
     assert page.locator("#said").get_attribute("aria-live") == "polite"
 
 
