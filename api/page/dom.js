@@ -30,11 +30,12 @@ export function say(text) {
   setText($("said"), text);
 }
 
-export function ask(title, text, yes) {
+export function ask(title, text, yes, kind = "danger") {
   const dialog = $("ask");
   setText($("ask-title"), title);
   setText($("ask-text"), text);
   setText($("ask-yes"), yes);
+  $("ask-yes").className = kind;
   dialog.returnValue = "";
   dialog.showModal();
   return new Promise((resolve) => {

@@ -209,7 +209,7 @@ async function toggleRecording(open) {
     setText(button, "Record");
     show($("recorder"), false);
     if (!file.size) complain("Nothing was recorded.");
-    else if (await ask("Transcribe this recording?", `${$("recorded").textContent} of sound, ${size(file.size)}.`, "Transcribe")) take([file], open);
+    else if (await ask("Transcribe this recording?", `${$("recorded").textContent} of sound, ${size(file.size)}.`, "Transcribe", "primary")) take([file], open);
     return;
   }
   complain(whyNot());
