@@ -23,7 +23,7 @@ class Span:
 
 
 def corrected(transcript: Transcript, texts: Mapping[int, str]) -> Transcript:
-    """With the texts of the segments of these ids; an empty text takes the segment out of text and subtitles."""
+    """With the texts of the segments of these ids; an empty text takes it out of text and subtitles."""
     segments = tuple(
         _corrected(segment, texts[segment.id].strip()) if segment.id in texts else segment
         for segment in transcript.segments

@@ -85,7 +85,9 @@ def problem_type(code: str) -> Response:
 def document(app: OpenAPI) -> Mapping[str, Any]:
     """The OpenAPI document, made from the typed shapes and the table of scopes."""
     spec: dict[str, Any] = app.api_doc
-    schemas = spec["components"]["schemas"] | components(CorrectionsIn, TranscriptOut, TextOut, VerboseOut, OpenAiError)
+    schemas = spec["components"]["schemas"] | components(
+        CorrectionsIn, TranscriptOut, TextOut, VerboseOut, OpenAiError
+    )
     parts = spec["components"] | {"schemas": schemas, "securitySchemes": SECURITY_SCHEMES}
     paths = {
         path: {method: guarded(operation, _scopes(method, path)) for method, operation in methods.items()}

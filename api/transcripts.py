@@ -84,7 +84,15 @@ def get_transcript(path: JobPath, query: TranscriptQuery) -> Response:
     summary="Read the transcript with corrections",
     request_body={"required": True, "content": json_content(CorrectionsIn)},
     responses=answers(
-        200, _FORMATS, NotFound, NotReady, NoTranscript, Expired, NotAcceptable, LengthRequired, UploadTooLarge
+        200,
+        _FORMATS,
+        NotFound,
+        NotReady,
+        NoTranscript,
+        Expired,
+        NotAcceptable,
+        LengthRequired,
+        UploadTooLarge,
     ),
 )
 def correct_transcript(path: JobPath, query: ShapeQuery) -> Response:

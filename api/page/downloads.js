@@ -7,9 +7,9 @@ import { sentence } from "./words.js";
 
 const FORMATS = [
   ["text", "txt", "Text", "one line for each segment"],
-  ["srt", "srt", "SRT", "subtitles for players and video sites"],
+  ["srt", "srt", "SRT", "subtitles for video players"],
   ["vtt", "vtt", "WebVTT", "subtitles for the web"],
-  ["json", "json", "JSON", "everything: words, times, confidence"],
+  ["json", "json", "JSON", "words, times, confidence"],
   ["tsv", "tsv", "TSV", "table, tabs"],
   ["csv", "csv", "CSV", "table, for spreadsheets"],
 ];

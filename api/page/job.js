@@ -144,6 +144,7 @@ export function openJob(id, { goTo, complain }) {
     const made = await read(`jobs/${id}/transcript?format=json`, { signal: control.signal });
     if (control.signal.aborted) return;
     show(live, false);
+    live.replaceChildren();
     if (!made.segments.length) {
       result.replaceChildren(player.room, el("p", { class: "empty", text: made.partial ? "It was canceled before anything was heard." : "No speech was found in this recording." }));
     } else {

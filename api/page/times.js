@@ -26,7 +26,8 @@ export function size(bytes) {
 export function ago(instant, now = Date.now()) {
   const seconds = (now - new Date(instant).getTime()) / 1000;
   if (seconds < 45) return "just now";
-  if (seconds < 86400) return `${span(Math.max(seconds, 60)).replace(/^1 minutes/, "a minute")} ago`;
+  if (seconds < 90) return "a minute ago";
+  if (seconds < 86400) return `${span(seconds)} ago`;
   return new Date(instant).toLocaleDateString(undefined, { dateStyle: "medium" });
 }
 

@@ -124,7 +124,9 @@ def test_every_format_is_written_with_it_and_nothing_is_kept(client: FlaskClient
         ("x" * 300_000, 413, "too_large", "262144"),
     ],
 )
-def test_what_is_refused(client: FlaskClient, link: str, sent: str, status: int, code: str, said: str) -> None:
+def test_what_is_refused(
+    client: FlaskClient, link: str, sent: str, status: int, code: str, said: str
+) -> None:
     answer = client.post(link, data=sent, content_type="application/json")
 
     assert (answer.status_code, answer.json["code"]) == (status, code)

@@ -113,6 +113,4 @@ def _working(folder: Path, module: tuple[str, ...]) -> Iterator[Served]:
 
 def _served(url: str, settings: Settings, store: RedisStore) -> Served:
     blobs = open_blobs(settings)
-    return Served(
-        url, JobStore(store), WorkerHand(Ledger(store), Fleet(store), blobs), ring_of(store, blobs)
-    )
+    return Served(url, JobStore(store), WorkerHand(Ledger(store), Fleet(store), blobs), ring_of(store, blobs))

@@ -1,4 +1,4 @@
-"""From a recording to its text, as people go: by a file, by the microphone, by an address that leads nowhere."""
+"""From a recording to its text, as people go: a file, the microphone, an address that leads nowhere."""
 
 import json
 import re
@@ -38,7 +38,14 @@ def test_a_file_is_sent_transcribed_read_copied_and_downloaded(working: Served, 
     expect(page.locator("#download-note")).to_have_text("Copied")
     assert page.evaluate("navigator.clipboard.readText()").split() == made["text"].split()
 
-    for name, ending in (("json", "json"), ("text", "txt"), ("srt", "srt"), ("vtt", "vtt"), ("csv", "csv"), ("tsv", "tsv")):
+    for name, ending in (
+        ("json", "json"),
+        ("text", "txt"),
+        ("srt", "srt"),
+        ("vtt", "vtt"),
+        ("csv", "csv"),
+        ("tsv", "tsv"),
+    ):
         page.click("#downloads summary")
         with page.expect_download() as coming:
             page.click(f".choice[data-format={name}]")

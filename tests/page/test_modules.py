@@ -1,5 +1,6 @@
 """The page's pure modules, run where they are meant to run."""
 
+import json
 from typing import Any
 
 import pytest
@@ -20,15 +21,17 @@ def run(page: Page, module: str, code: str) -> Any:
 
 
 def test_events_are_read_however_the_stream_is_cut(page: Page) -> None:
-    stream = 'retry: 3000\n\n: ping\n\nid: 1-0\nevent: state\ndata: {"a":1}\n\nid: 2-0\ndata: x\ndata: y\r\n\r\n'
+    stream = (
+        'retry: 3000\n\n: ping\n\nid: 1-0\nevent: state\ndata: {"a":1}\n\nid: 2-0\ndata: x\ndata: y\r\n\r\n'
+    )
     code = """(() => {
-      const text = %r, found = [];
+      const text = TEXT, found = [];
       for (let cut = 1; cut < text.length; cut += 1) {
         const reader = new m.EventReader();
         found.push(JSON.stringify([...reader.push(text.slice(0, cut)), ...reader.push(text.slice(cut))]));
       }
       return [...new Set(found)];
-    })()""" % stream
+    })()""".replace("TEXT", json.dumps(stream))
     assert run(page, "sse.js", code) == [
         '[{"id":"1-0","event":"state","data":"{\\"a\\":1}"},{"id":"2-0","event":"message","data":"x\\ny"}]'
     ]
@@ -49,7 +52,8 @@ def test_times_and_sizes(page: Page) -> None:
 
 def test_words_are_placed_in_the_text_and_the_text_stays_whole(page: Page) -> None:
     segment = """{start: 1, end: 3, text: " Oh, oh! Ananse", words: [
-      {start: 1, end: 1.5, text: " Oh,", probability: 0.9}, {start: 1.5, end: 2, text: "oh", probability: 0.3}]}"""
+      {start: 1, end: 1.5, text: " Oh,", probability: 0.9},
+      {start: 1.5, end: 2, text: "oh", probability: 0.3}]}"""
     found = run(page, "placing.js", f"m.pieces({segment})")
     assert "".join(piece["text"] for piece in found) == "Oh, oh! Ananse"
     assert [(piece["text"], piece["word"]["start"]) for piece in found if "word" in piece] == [
@@ -64,7 +68,13 @@ def test_words_are_placed_in_the_text_and_the_text_stays_whole(page: Page) -> No
 
 def test_the_latest_word_and_merged_segments(page: Page) -> None:
     words = "[{start: 1}, {start: 2}, {start: 2}, {start: 5}]"
-    assert run(page, "placing.js", f"[0, 1, 1.9, 2, 9].map((at) => m.latest({words}, at))") == [-1, 0, 0, 2, 3]
+    assert run(page, "placing.js", f"[0, 1, 1.9, 2, 9].map((at) => m.latest({words}, at))") == [
+        -1,
+        0,
+        0,
+        2,
+        3,
+    ]
     merged = "m.merge([{start: 4, text: 'b'}], [{start: 1, text: 'a'}, {start: 4, text: 'B'}])"
     assert run(page, "placing.js", merged) == [{"start": 1, "text": "a"}, {"start": 4, "text": "B"}]
 
@@ -75,5 +85,6 @@ def test_folding_changes_no_length(page: Page) -> None:
 
 
 def test_the_level_is_in_decibels(page: Page) -> None:
-    code = "[0, 0.001, 0.1, 1].map((amplitude) => Math.round(m.level(new Float32Array(64).fill(amplitude)) * 100))"
+    level = "m.level(new Float32Array(64).fill(amplitude))"
+    code = f"[0, 0.001, 0.1, 1].map((amplitude) => Math.round({level} * 100))"
     assert run(page, "recorder.js", code) == [0, 0, 67, 100]

@@ -1,19 +1,17 @@
 """What is shown while a job is on its way, and when something is not as it should be."""
 
-import re
 from itertools import pairwise
 
 import pytest
 from playwright.sync_api import expect
 
 from shared.job import Failure
+from shared.redis_store import RedisStore
 from shared.settings import Settings
 from tests.page.conftest import OpenTab, Served, _served
 from tests.support.api_server import api_server
 from tests.support.keys import make_key
 from tests.support.worker_hand import window
-
-from shared.redis_store import RedisStore
 
 pytestmark = [pytest.mark.redis, pytest.mark.service]
 

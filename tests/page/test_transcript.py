@@ -42,9 +42,7 @@ def test_a_correction_is_shown_kept_exported_and_undone(
     expect(page.locator("#corrections")).to_contain_text("1 correction of yours")
     page.reload()
     expect(second.locator(".words")).to_have_text("All stories are mine.")
-    assert _saved(page, "srt").split("\n\n")[1] == (
-        "2\n00:00:02,000 --> 00:00:04,000\nAll stories are mine."
-    )
+    assert _saved(page, "srt").split("\n\n")[1] == ("2\n00:00:02,000 --> 00:00:04,000\nAll stories are mine.")
     assert "All stories are mine." in _saved(page, "text")
 
     second.hover()
@@ -124,7 +122,7 @@ def test_markup_and_inline_scripts_are_refused_by_the_policy(served: Served, ope
     tab = open_tab(served.url)
     tries: dict[str, Any] = {
         "markup": "document.body.innerHTML = '<b>x</b>'",
-        "script": "document.body.append(Object.assign(document.createElement('script'), {text: 'window.ran = 1'}))",
+        "script": "document.createElement('script').text = 'window.ran = 1'",
     }
     for name, code in tries.items():
         refused = tab.page.evaluate(f"() => {{ try {{ {code} }} catch (e) {{ return e.name; }} return ''; }}")
