@@ -80,9 +80,19 @@ def open_tab(context: BrowserContext) -> Iterator[OpenTab]:
     assert [wrong for tab in tabs for wrong in tab.wrong] == []
 
 
+@pytest.fixture(scope="package")
+def served(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """No worker process: jobs stay as the tests move them. All tests share it, and find more than their own."""
+    folder = tmp_path_factory.mktemp("served")
+    with redis_server(require_binary()) as url, connect(url) as redis:
+        settings = Settings(redis_url=url, blob_url=f"file://{folder}/blobs", state_dir=folder / "state")
+        with api_server(settings) as server:
+            yield _served(server.url, settings, RedisStore(redis))
+
+
 @pytest.fixture
-def served(store: RedisStore, settings: Settings) -> Iterator[Served]:
-    """No worker: jobs stay as the test moves them."""
+def fresh(store: RedisStore, settings: Settings) -> Iterator[Served]:
+    """One of the test's own."""
     with api_server(settings) as server:
         yield _served(server.url, settings, store)
 

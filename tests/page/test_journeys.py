@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.page.conftest import OpenTab, Served
+from tests.support.browser import until
 from tests.support.service import SAMPLES
 
 pytestmark = [pytest.mark.redis, pytest.mark.service]
@@ -59,8 +60,8 @@ def test_the_microphone_is_recorded_and_transcribed(working: Served, open_tab: O
     page = open_tab(working.url).page
 
     page.click("#record")
-    page.wait_for_function("document.getElementById('level').value > 0.2")
-    page.wait_for_function("document.getElementById('recorded').textContent === '0:02'")
+    until(page, "document.getElementById('level').value > 0.2")
+    until(page, "document.getElementById('recorded').textContent === '0:02'")
     page.click("#record")
     expect(page.locator("#ask-text")).to_contain_text("of sound")
     page.click("#ask-yes")
@@ -71,7 +72,7 @@ def test_the_microphone_is_recorded_and_transcribed(working: Served, open_tab: O
     assert job["media"]["name"].startswith("Recording ")
     assert job["media"]["duration_s"] > 1
     # Such a recording does not say how long it is; the page found out.
-    page.wait_for_function("Number.isFinite(document.querySelector('audio').duration)")
+    until(page, "Number.isFinite(document.querySelector('audio').duration)")
     expect(page.locator("#time")).to_contain_text(re.compile(r"0:00 / 0:0[2-9]"))
 
 
@@ -115,7 +116,7 @@ def test_a_word_is_clicked_heard_and_marked(hearing: Served, open_tab: OpenTab) 
     assert page.locator(".word").count() == len(words)
 
     third = page.locator(".word").nth(3)
-    page.wait_for_function("document.querySelector('audio').readyState >= 2")
+    until(page, "document.querySelector('audio').readyState >= 2")
     third.click()
     expect(third).to_have_class(re.compile("now"))
     at = page.evaluate("document.querySelector('audio').currentTime")

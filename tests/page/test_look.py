@@ -7,6 +7,7 @@ from playwright.sync_api import Page, expect
 
 from shared.job import Failure
 from tests.page.conftest import OpenTab, Served
+from tests.support.browser import until
 from tests.support.worker_hand import window
 
 pytestmark = [pytest.mark.redis, pytest.mark.service]
@@ -106,7 +107,7 @@ def test_a_phone_scrolls_only_down(served: Served, open_tab: OpenTab, places: li
 def test_the_keyboard_is_enough(served: Served, open_tab: OpenTab, places: list[str]) -> None:
     page = open_tab(served.url, places[1]).page
     expect(page.locator(".segment")).to_have_count(2)
-    page.wait_for_function("document.querySelector('audio').readyState >= 2")
+    until(page, "document.querySelector('audio').readyState >= 2")
 
     page.locator("#wave").focus()
     page.keyboard.press("ArrowRight")
@@ -116,7 +117,7 @@ def test_the_keyboard_is_enough(served: Served, open_tab: OpenTab, places: list[
 
     page.locator(".segment .at").nth(1).focus()
     page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelector('audio').currentTime >= 2")
+    until(page, "document.querySelector('audio').currentTime >= 2")
     expect(page.locator("#play")).to_have_attribute("aria-label", re.compile("Play|Pause"))
 
     page.keyboard.press("Tab")

@@ -10,6 +10,7 @@ from shared.redis_store import RedisStore
 from shared.settings import Settings
 from tests.page.conftest import OpenTab, Served, _served
 from tests.support.api_server import api_server
+from tests.support.browser import until
 from tests.support.keys import make_key
 from tests.support.worker_hand import window
 
@@ -80,9 +81,9 @@ def test_without_a_stream_it_asks_now_and_then(served: Served, open_tab: OpenTab
     assert tab.page.locator("#trouble").is_hidden()
 
 
-def test_no_worker(served: Served, open_tab: OpenTab) -> None:
-    job_id = served.send()
-    page = open_tab(served.url, f"#/jobs/{job_id}").page
+def test_no_worker(fresh: Served, open_tab: OpenTab) -> None:
+    job_id = fresh.send()
+    page = open_tab(fresh.url, f"#/jobs/{job_id}").page
 
     expect(page.locator("#service")).to_have_text("No worker is up: recordings wait")
     expect(page.locator("#told")).to_contain_text("no worker is up for this model")
@@ -98,7 +99,7 @@ def test_failed_and_tried_again(served: Served, open_tab: OpenTab) -> None:
     expect(page.locator("#outcome")).to_contain_text("export it anew")
     page.click("#retry")
 
-    page.wait_for_function(f"location.hash.startsWith('#/jobs/') && !location.hash.endsWith('{job_id}')")
+    until(page, f"location.hash.startsWith('#/jobs/') && !location.hash.endsWith('{job_id}')")
     assert served.job(page.url.rsplit("/", 1)[-1])["retry_of"] == job_id
 
 
@@ -150,13 +151,11 @@ def test_a_service_that_is_gone_and_comes_back(
         expect(page.locator("#told")).to_contain_text("Waiting")
 
 
-def test_a_key_is_asked_for_kept_in_the_tab_and_never_in_an_address(
-    served: Served, open_tab: OpenTab
-) -> None:
-    served.hand.come_up()
-    job_id = served.send()
-    _, key = make_key(served.ring, tenant="default")
-    tab = open_tab(served.url, f"#/jobs/{job_id}")
+def test_a_key_is_asked_for_kept_in_the_tab_and_never_in_an_address(fresh: Served, open_tab: OpenTab) -> None:
+    fresh.hand.come_up()
+    job_id = fresh.send()
+    _, key = make_key(fresh.ring, tenant="default")
+    tab = open_tab(fresh.url, f"#/jobs/{job_id}")
     page = tab.page
     expect(page.locator("#key")).to_be_visible()
 
@@ -167,7 +166,7 @@ def test_a_key_is_asked_for_kept_in_the_tab_and_never_in_an_address(
     page.click("#key-form button[type=submit]")
 
     expect(page.locator("#told")).to_contain_text("Waiting")
-    served.hand.complete(job_id, FIRST)
+    fresh.hand.complete(job_id, FIRST)
     expect(page.locator(".transcript .words")).to_have_text(["Good morning."])
     # A player cannot send the key: the recording was fetched for it.
     expect(page.locator("#wave")).to_have_attribute("data-shaped", "sound")

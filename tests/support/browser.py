@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from tests.support.waiting import wait_until
+
 PATIENCE_MS = 120_000
 """However busy the machine is: nobody waits so long for what comes."""
 
@@ -58,6 +60,11 @@ def new_tab(context: BrowserContext) -> Tab:
     page.on("console", lambda message: _note(tab, message.type, message.text))
     page.on("request", lambda request: tab.asked.append((request.method, request.url, request.headers)))
     return tab
+
+
+def until(page: Page, condition: str) -> None:
+    """Playwright's own waiting evaluates text in the page, which the page's policy forbids."""
+    wait_until(lambda: page.evaluate(condition), PATIENCE_MS / 1000)
 
 
 def _note(tab: Tab, kind: str, text: str) -> None:
