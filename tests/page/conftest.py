@@ -82,19 +82,19 @@ def open_tab(context: BrowserContext) -> Iterator[OpenTab]:
 
 @pytest.fixture(scope="package")
 def served(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """No worker process: jobs stay as the tests move them. All tests share it, and find more than their own."""
+    """No worker process: jobs stay as the tests move them. Tests share it: there is more than their own."""
     folder = tmp_path_factory.mktemp("served")
     with redis_server(require_binary()) as url, connect(url) as redis:
         settings = Settings(redis_url=url, blob_url=f"file://{folder}/blobs", state_dir=folder / "state")
         with api_server(settings) as server:
-            yield _served(server.url, settings, RedisStore(redis))
+            yield served_at(server.url, settings, RedisStore(redis))
 
 
 @pytest.fixture
 def fresh(store: RedisStore, settings: Settings) -> Iterator[Served]:
     """One of the test's own."""
     with api_server(settings) as server:
-        yield _served(server.url, settings, store)
+        yield served_at(server.url, settings, store)
 
 
 @pytest.fixture(scope="package")
@@ -118,9 +118,9 @@ def _working(folder: Path, module: tuple[str, ...]) -> Iterator[Served]:
             api_server(settings) as server,
             worker_process(settings, Fleet(store), folder / "worker.log", module),
         ):
-            yield _served(server.url, settings, store)
+            yield served_at(server.url, settings, store)
 
 
-def _served(url: str, settings: Settings, store: RedisStore) -> Served:
+def served_at(url: str, settings: Settings, store: RedisStore) -> Served:
     blobs = open_blobs(settings)
     return Served(url, JobStore(store), WorkerHand(Ledger(store), Fleet(store), blobs), ring_of(store, blobs))

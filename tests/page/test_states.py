@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from shared.job import Failure
 from shared.redis_store import RedisStore
 from shared.settings import Settings
-from tests.page.conftest import OpenTab, Served, _served
+from tests.page.conftest import OpenTab, Served, served_at
 from tests.support.api_server import api_server
 from tests.support.browser import until
 from tests.support.keys import make_key
@@ -141,7 +141,7 @@ def test_a_service_that_is_gone_and_comes_back(
     store: RedisStore, settings: Settings, open_tab: OpenTab
 ) -> None:
     with api_server(settings) as server:
-        job_id = _served(server.url, settings, store).send()
+        job_id = served_at(server.url, settings, store).send()
         page = open_tab(server.url, f"#/jobs/{job_id}").page
         expect(page.locator("#told")).to_contain_text("Waiting")
         port = server.url.rsplit(":", 1)[-1]
