@@ -10,6 +10,7 @@ from api import (
     auth,
     docs,
     events,
+    front,
     health,
     jobs,
     models,
@@ -75,6 +76,7 @@ def create_app(settings: Settings | None = None, tasks: TaskQueue | None = None)
     for module in (jobs, transcripts, recordings, events, models, openai_audio, seed, health):
         app.register_api(module.blueprint)
     app.register_blueprint(docs.blueprint)
+    app.register_blueprint(front.blueprint)
     app.register_blueprint(scale.blueprint)
     return app
 

@@ -1,7 +1,6 @@
-"""The OpenAPI document, a Swagger UI from our own host, what a problem's `type` leads to, the first page."""
+"""The OpenAPI document, a Swagger UI from our own host, and what a problem's `type` leads to."""
 
 from collections.abc import Mapping
-from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
@@ -14,8 +13,8 @@ from api.answers import ErrorCodeOut, TranscriptOut
 from api.jobs import json_answer
 from api.openai_shapes import OpenAiError, TextOut, VerboseOut
 from api.openapi import SECURITY_SCHEMES, components, guarded
-from api.parts import parts
 from api.problems import all_errors
+from api.schemas import CorrectionsIn
 from shared.errors import NotFound, ServiceError
 
 _ASSETS = Path(str(files("flask_openapi_swagger"))) / "templates" / "swagger"
@@ -48,24 +47,6 @@ _START_SCRIPT = """SwaggerUIBundle({
   presets: [SwaggerUIBundle.presets.apis],
 });
 """
-_FIRST_PAGE = """<!doctype html>
-<html lang="en">
-<head><meta charset="utf-8"><title>Ananse</title></head>
-<body>
-<h1>Ananse</h1>
-<p>Speech transcription. Send a recording:</p>
-<pre>curl -F file=@talk.mp3 http://this-host/v1/jobs</pre>
-<p>Models: {models}.</p>
-<ul>
-<li><a href="docs">API documentation</a></li>
-<li><a href="openapi.json">OpenAPI document</a></li>
-<li><a href="v1/models">Models</a></li>
-<li><a href="readyz">Is it ready</a></li>
-</ul>
-</body>
-</html>
-"""
-
 blueprint = Blueprint("docs", __name__)
 
 
@@ -101,16 +82,12 @@ def problem_type(code: str) -> Response:
     return json_answer(shape.model_dump_json())
 
 
-@blueprint.get("/")
-def first_page() -> Response:
-    names = ", ".join(escape(model.name) for model in parts().models)
-    return Response(_FIRST_PAGE.format(models=names), mimetype="text/html")
-
-
 def document(app: OpenAPI) -> Mapping[str, Any]:
     """The OpenAPI document, made from the typed shapes and the table of scopes."""
     spec: dict[str, Any] = app.api_doc
-    schemas = spec["components"]["schemas"] | components(TranscriptOut, TextOut, VerboseOut, OpenAiError)
+    schemas = spec["components"]["schemas"] | components(
+        CorrectionsIn, TranscriptOut, TextOut, VerboseOut, OpenAiError
+    )
     parts = spec["components"] | {"schemas": schemas, "securitySchemes": SECURITY_SCHEMES}
     paths = {
         path: {method: guarded(operation, _scopes(method, path)) for method, operation in methods.items()}

@@ -284,11 +284,32 @@ class JobsQuery(Strict):
     limit: Annotated[int, Field(ge=1, le=100)] = 20
 
 
-class TranscriptQuery(Strict):
+class CorrectionIn(Strict):
+    id: Annotated[int, Field(ge=0, le=10**9, strict=True)] = Field(description="Of the segment.")
+    text: Annotated[Plain, StringConstraints(max_length=10_000)] = Field(
+        description="What it is to say; empty takes it out of text and subtitles."
+    )
+
+
+class CorrectionsIn(Strict):
+    corrections: Annotated[list[CorrectionIn], Field(max_length=100_000)]
+
+    @model_validator(mode="after")
+    def _name_each_once(self) -> Self:
+        if len(self.texts()) < len(self.corrections):
+            raise ValueError("a segment is corrected twice")
+        return self
+
+    def texts(self) -> dict[int, str]:
+        return {correction.id: correction.text for correction in self.corrections}
+
+
+class ShapeQuery(Strict):
+    """How a transcript is written."""
+
     format: Literal["json", "text", "srt", "vtt", "tsv", "csv"] | None = Field(
         None, description="Goes before the Accept header."
     )
-    wait: Seconds = Field(0, description="Wait up to so many seconds for the job to end.")
     guard_formulas: bool = Field(
         False, description="CSV only: an apostrophe before cells a spreadsheet would run as a formula."
     )
@@ -308,3 +329,7 @@ class TranscriptQuery(Strict):
 
     def shaping(self) -> Shaping:
         return Shaping(self.max_line_chars, self.max_lines, self.max_cps, self.min_gap_s)
+
+
+class TranscriptQuery(ShapeQuery):
+    wait: Seconds = Field(0, description="Wait up to so many seconds for the job to end.")

@@ -4,20 +4,33 @@ import re
 
 from flask import Response, request
 from flask_openapi.blueprint import APIBlueprint
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
 from werkzeug.datastructures import MIMEAccept
 
 from api.answers import TranscriptOut
+from api.corrections import corrected, unknown
 from api.formats import TABLES, to_csv, to_srt, to_vtt
 from api.jobs import find, json_answer
 from api.openapi import JOBS, answers, content, json_content
 from api.parts import Parts, parts
+from api.problems import of_validation, one_invalid
 from api.render import options_out
-from api.schemas import JobPath, TranscriptQuery
+from api.schemas import CorrectionsIn, JobPath, ShapeQuery, TranscriptQuery
+from api.uploads import receive_small
 from api.waiting import wait_for
 from shared import job_files
 from shared.blob_store import BlobMissing
-from shared.errors import Expired, NotAcceptable, NotFound, NoTranscript, NotReady
+from shared.errors import (
+    Expired,
+    LengthRequired,
+    NotAcceptable,
+    NotFound,
+    NoTranscript,
+    NotReady,
+    RequestError,
+    UploadTooLarge,
+)
 from shared.job import Job, Status
 from shared.transcript import Transcript, WindowResult
 
@@ -28,6 +41,15 @@ _MIMETYPES = {
     "vtt": "text/vtt",
     "tsv": "text/tab-separated-values",
     "csv": "text/csv",
+}
+_FORMATS = {
+    "description": "In the format asked for.",
+    "content": json_content(TranscriptOut)
+    | content("text/plain", "Good morning.\n")
+    | content("application/x-subrip", "1\n00:00:00,000 --> 00:00:01,500\nGood morning.\n")
+    | content("text/vtt", "WEBVTT\n\n00:00:00.000 --> 00:00:01.500\nGood morning.\n")
+    | content("text/tab-separated-values", "start\tend\ttext\n0\t1500\tGood morning.\n")
+    | content("text/csv", "start,end,text\r\n0,1500,Good morning.\r\n"),
 }
 _PART_RESULT = re.compile(r"(part-[0-9]+)\.json")
 _RETRY_S = 2.0
@@ -40,15 +62,7 @@ blueprint = APIBlueprint("transcripts", __name__, url_prefix="/v1/jobs", abp_tag
     summary="Read the transcript",
     responses=answers(
         200,
-        {
-            "description": "In the format asked for.",
-            "content": json_content(TranscriptOut)
-            | content("text/plain", "Good morning.\n")
-            | content("application/x-subrip", "1\n00:00:00,000 --> 00:00:01,500\nGood morning.\n")
-            | content("text/vtt", "WEBVTT\n\n00:00:00.000 --> 00:00:01.500\nGood morning.\n")
-            | content("text/tab-separated-values", "start\tend\ttext\n0\t1500\tGood morning.\n")
-            | content("text/csv", "start,end,text\r\n0,1500,Good morning.\r\n"),
-        },
+        _FORMATS,
         NotFound,
         NotReady,
         NoTranscript,
@@ -62,7 +76,48 @@ def get_transcript(path: JobPath, query: TranscriptQuery) -> Response:
     job = find(path.job_id)
     if query.wait > 0:
         job = wait_for(parts(), job, min(query.wait, parts().settings.max_wait_s), until_end=True)
+    return _answer(job, read_transcript(parts(), job), chosen, query)
+
+
+@blueprint.post(
+    "/<job_id>/transcript",
+    summary="Read the transcript with corrections",
+    request_body={"required": True, "content": json_content(CorrectionsIn)},
+    responses=answers(
+        200,
+        _FORMATS,
+        NotFound,
+        NotReady,
+        NoTranscript,
+        Expired,
+        NotAcceptable,
+        LengthRequired,
+        UploadTooLarge,
+    ),
+)
+def correct_transcript(path: JobPath, query: ShapeQuery) -> Response:
+    """As it is read, but with other words in some segments, in every format. Nothing is kept: the transcript
+    stays as it was made, and who corrects it keeps the corrections."""
+    chosen = query.format or choose_format(request.accept_mimetypes)
+    job = find(path.job_id)
+    texts = _read_corrections(parts()).texts()
     transcript = read_transcript(parts(), job)
+    if ids := unknown(transcript, texts):
+        raise one_invalid("corrections", f"there is no segment {ids[0]}")
+    return _answer(job, corrected(transcript, texts), chosen, query)
+
+
+def _read_corrections(parts: Parts) -> CorrectionsIn:
+    body = receive_small(request, parts.settings.upload_idle_s)
+    try:
+        return CorrectionsIn.model_validate(from_json(body))
+    except ValidationError as error:
+        raise of_validation(error) from error
+    except ValueError:
+        raise RequestError("The body is not JSON.") from None
+
+
+def _answer(job: Job, transcript: Transcript, chosen: str, query: ShapeQuery) -> Response:
     if chosen == "json":
         answer = json_answer(transcript_out(job, transcript).model_dump_json())
     else:
@@ -71,7 +126,7 @@ def get_transcript(path: JobPath, query: TranscriptQuery) -> Response:
     return answer
 
 
-def _written(transcript: Transcript, chosen: str, query: TranscriptQuery) -> str:
+def _written(transcript: Transcript, chosen: str, query: ShapeQuery) -> str:
     if chosen == "csv":
         return to_csv(transcript, guard_formulas=query.guard_formulas)
     if chosen == "srt":

@@ -12,7 +12,7 @@ from api.parts import Parts
 from tests.api.conftest import Submit
 from tests.support.worker_hand import WorkerHand
 
-_UNDOCUMENTED = ("/openapi.json", "/docs", "/problems", "/internal")
+_UNDOCUMENTED = ("/openapi.json", "/docs", "/page", "/problems", "/internal")
 
 
 @pytest.fixture
