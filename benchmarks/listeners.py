@@ -35,6 +35,8 @@ WINDOW_S = 30.0
 _TEXT = "We are having a picnic with my family on Friday. " * 8
 _EVENTS = 2
 """Of a window: its segments, and how far the job is."""
+_MOST_HEARD_PER_S = 2000.0
+"""The listeners here are one Python process, which cannot read much more."""
 _AT_ONCE = 50
 _COME_S = 120.0
 _END_S = 180.0
@@ -142,7 +144,8 @@ def main() -> None:
     _let_open(4 * asked.listeners + _SPARE_FILES)
     print(f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|", flush=True)
     for jobs in asked.jobs or sorted({1, max(asked.listeners // 10, 1), asked.listeners}):
-        case = Case(asked.listeners, jobs, asked.windows_per_s, asked.talking_s, asked.idle_s)
+        most = _MOST_HEARD_PER_S * jobs / (_EVENTS * asked.listeners)
+        case = Case(asked.listeners, jobs, min(asked.windows_per_s, most), asked.talking_s, asked.idle_s)
         with _stage(asked.threads) as (api, hand, store):
             print(asyncio.run(measure(case, api, hand, store)).row(), flush=True)
 
@@ -151,7 +154,7 @@ def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--listeners", type=int, default=500)
     parser.add_argument("--jobs", type=int, action="append", help="that the listeners share among them")
-    parser.add_argument("--windows-per-s", type=float, default=20, help="of all jobs together")
+    parser.add_argument("--windows-per-s", type=float, default=20, help="of all jobs together, at most")
     parser.add_argument("--talking-s", type=float, default=20)
     parser.add_argument("--idle-s", type=float, default=20)
     parser.add_argument("--threads", type=int, help="ANANSE_API_THREADS of the API")

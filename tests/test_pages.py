@@ -38,7 +38,9 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).parents[1]
-RECIPES, CLIENT, README = (ROOT / name for name in ("docs/recipes.md", "client/README.md", "README.md"))
+RECIPES, CLIENT, README, FACES = (
+    ROOT / name for name in ("docs/recipes.md", "client/README.md", "README.md", "docs/faces.md")
+)
 NOTEBOOK = ROOT / "docs" / "quickstart.ipynb"
 HERE = "http://127.0.0.1:8000"
 NOT_HERE = {
@@ -287,6 +289,12 @@ def test_openai_s_client(desk: Desk) -> None:
     told = desk.python(f"import warnings; warnings.simplefilter('ignore')\n{code}\nprint(answer.text)")
 
     assert len(told.split()) > 3
+
+
+def test_the_shortest_of_all(desk: Desk) -> None:
+    (code,) = blocks(FACES, "python")
+
+    assert len(desk.python(code).split()) > 3
 
 
 def test_many_files_at_once(desk: Desk) -> None:
