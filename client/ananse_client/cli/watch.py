@@ -68,7 +68,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _may_pass(error: Exception) -> bool:
     """Then the file is tried again at the next look, as after a restart of the service."""
-    return isinstance(error, Unreachable) or (isinstance(error, ServiceError) and error.problem.retryable)
+    if isinstance(error, ServiceError):
+        return error.retryable
+    return isinstance(error, Unreachable)
 
 
 def _is_done(recording: Recording, output: Path, formats: str) -> bool:
