@@ -1,6 +1,6 @@
 """Streams of events that hold no thread. Once its head is out, all a stream needs is a socket and the id of
 the last event it was told; two threads serve all of them: one waits for Redis, the other (`outlets.py`) for
-the clients. See docs/adr/0025."""
+the clients. See docs/adr/0028."""
 
 import resource
 import threading
