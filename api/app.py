@@ -1,7 +1,7 @@
 """Composition root of the API: settings in, a Flask app with all its parts wired out."""
 
 from contextlib import suppress
-from threading import BoundedSemaphore
+from threading import BoundedSemaphore, Event
 
 from flask import Flask
 from flask_openapi.openapi import OpenAPI
@@ -26,6 +26,7 @@ from api.answers import Problem
 from api.estimates import Speeds
 from api.ledger_metrics import LedgerCollector
 from api.ledger_view import LedgerView
+from api.listening import Listening
 from api.metrics import Metrics
 from api.openapi import INFO
 from api.parts import EXTENSION, Parts
@@ -87,6 +88,7 @@ def _wire(settings: Settings, tasks: TaskQueue | None) -> Parts:
     jobs, blobs = JobStore(store), open_blobs(settings)
     models = parse_models(settings.models)
     celery = make_celery(settings.broker, _HINT_S)
+    stopping = Event()
     return Parts(
         settings=settings,
         models=models,
@@ -104,4 +106,6 @@ def _wire(settings: Settings, tasks: TaskQueue | None) -> Parts:
         waiters=BoundedSemaphore(settings.api_threads - settings.api_threads // _FREE_SHARE),
         metrics=Metrics(),
         view=LedgerView(store, fleet, messages_of(settings, celery, store), [model.name for model in models]),
+        stopping=stopping,
+        listening=Listening(store, stopping, events.sse, events.is_end, settings.upload_idle_s),
     )

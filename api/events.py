@@ -2,14 +2,16 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
-from flask import Response
+from flask import Response, request
 from flask_openapi.blueprint import APIBlueprint
 
 from api.jobs import find
+from api.listening import HandedOver, Listener, id_of
 from api.openapi import JOBS, answers
+from api.outlets import PING, PING_S
 from api.parts import Parts, parts
 from api.schemas import FollowHeader, JobPath, NoQuery
 from api.waiting import SLICE_S
@@ -18,9 +20,10 @@ from shared.job import Job, Status
 from shared.job_store import Event
 from shared.transcript import WindowResult
 
-PING_S = 15.0
+CONNECTION = "gunicorn.socket"
 _LOOK_S = 0.001
 _BUSY_S = 5.0
+_RETRY = "retry: 3000\n\n"
 _EXAMPLE = 'id: 1764-0\nevent: state\ndata: {"status":"running"}\n\n'
 # Each message of the stream; the fields are the standard's own.
 _EVENT = {
@@ -56,13 +59,35 @@ def follow_job(path: JobPath, query: NoQuery, header: FollowHeader) -> Response:
     if job.status.is_terminal and not parts().jobs.events(job.id, after, _LOOK_S):
         return Response(status=204)
     with ExitStack() as held:
-        if not held.enter_context(parts().waiting("events")):
+        # Our server takes streams off our hands; to others they are an answer like any, that holds a thread.
+        can_hand_over = CONNECTION in request.environ
+        places = parts().listening.places if can_hand_over else None
+        if not held.enter_context(parts().waiting("events", places)):
             raise DependencyError("Too many clients are waiting.", retry_after_s=_BUSY_S)
-        answer = Response(stream(parts(), job, after), content_type="text/event-stream")
-        answer.headers["Cache-Control"] = "no-cache"
-        answer.headers["X-Accel-Buffering"] = "no"
-        answer.call_on_close(held.pop_all().close)
+        leave = held.pop_all().close
+        answer = _handed_over(job, after, leave) if can_hand_over else _followed(job, after, leave)
+    answer.headers |= {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return answer
+
+
+def _followed(job: Job, after: str, leave: Callable[[], None]) -> Response:
+    answer = Response(stream(parts(), job, after), content_type="text/event-stream")
+    answer.call_on_close(leave)
+    return answer
+
+
+def _handed_over(job: Job, after: str, leave: Callable[[], None]) -> Response:
+    is_chunked = request.environ.get("SERVER_PROTOCOL") != "HTTP/1.0"
+    listener = Listener(job.id, id_of(after), is_chunked, leave)
+    answer = Response(_begun(listener), content_type="text/event-stream")
+    answer.call_on_close(lambda: None if listener.is_handed_over else listener.leave())
+    return answer
+
+
+def _begun(listener: Listener) -> Iterator[str]:
+    yield _RETRY
+    listener.is_handed_over = True
+    raise HandedOver(listener)
 
 
 def stream(parts: Parts, job: Job, after: str) -> Iterator[str]:
@@ -70,24 +95,26 @@ def stream(parts: Parts, job: Job, after: str) -> Iterator[str]:
 
     When the process stops the stream does too; the client comes again with the last id it saw.
     """
-    yield "retry: 3000\n\n"
-    pinged = time.monotonic()
+    yield _RETRY
+    pinged, is_over = time.monotonic(), False
     while not parts.stopping.is_set():
         try:
-            events = parts.jobs.events(job.id, after, SLICE_S)
-            ended = not events and parts.jobs.get(job.id).status.is_terminal
+            events = parts.jobs.events(job.id, after, _LOOK_S if is_over else SLICE_S)
+            if is_over and not events:
+                return
+            # Asked before the next look for events: those of its end are there once it has ended.
+            is_over = not events and parts.jobs.get(job.id).status.is_terminal
         except ServiceError:
             # The answer is on its way, so there is no status left to tell it by; the client comes again.
             return
         for event in events:
             after = event.id
             yield sse(event)
-            ended = ended or _is_end(event)
-        if ended:
+        if any(is_end(event) for event in events):
             return
         if time.monotonic() - pinged >= PING_S:
             pinged = time.monotonic()
-            yield ": ping\n\n"
+            yield PING.decode()
 
 
 def sse(event: Event) -> str:
@@ -113,5 +140,5 @@ def _segments(window: WindowResult) -> str:
     )
 
 
-def _is_end(event: Event) -> bool:
+def is_end(event: Event) -> bool:
     return event.kind == "state" and Status(json.loads(event.body)["status"]).is_terminal

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from api.subtitles import Cue, Shaping, cues_of
-from shared.transcript import Segment, Transcript
+from shared.transcript import Segment, Transcript, joined
 
 AS_IT_COMES = Shaping()
 """One cue for each segment."""
@@ -117,7 +117,7 @@ def _timed_lines(cue: Cue) -> str:
 
 
 def _one_line(text: str) -> str:
-    return _CONTROLS.sub("", _BREAKS.sub(" ", text)).strip()
+    return joined(_BREAKS.split(_CONTROLS.sub("", text)))
 
 
 def _cue_text(text: str) -> str:

@@ -16,7 +16,9 @@ from typing import Any, cast
 from gunicorn.util import write_nonblock
 from gunicorn.workers.gthread import ThreadWorker
 
-from api.parts import EXTENSION
+from api.listening import HandedOver
+from api.outlets import Outlet
+from api.parts import EXTENSION, Parts
 from api.refusals import refusal
 from shared.settings import Settings
 
@@ -64,12 +66,25 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         else:
             self._wait_for_more(conn)
 
+    def handle(self, conn: Any) -> Any:
+        try:
+            return super().handle(conn)
+        except HandedOver as handed:
+            listener = handed.listener
+            outlet = Outlet(conn.sock, listener.is_chunked, partial(self._hang_up, conn))
+            self._parts.listening.take(listener, outlet)
+            return handed
+
     def finish_request(self, conn: Any, future: "Future[Any]") -> None:
-        if future.cancelled() or future.exception() or future.result():
+        outcome = None if future.cancelled() or future.exception() else future.result()
+        if outcome is False:
+            self._hang_up(conn)
+        elif not isinstance(outcome, HandedOver):
             super().finish_request(conn, future)
-        else:
-            closed = self._closing.submit(conn.close, graceful=True)
-            closed.add_done_callback(lambda _: self.method_queue.defer(self._forget))
+
+    def _hang_up(self, conn: Any) -> None:
+        closed = self._closing.submit(conn.close, graceful=True)
+        closed.add_done_callback(lambda _: self.method_queue.defer(self._forget))
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """gunicorn's own answers are pages of HTML that repeat what was sent."""
@@ -120,7 +135,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     @property
     def _settings(self) -> Settings:
         """Those of the app that is served, once it is loaded."""
-        return cast(Settings, self.wsgi.extensions[EXTENSION].settings)
+        return self._parts.settings
+
+    @property
+    def _parts(self) -> Parts:
+        return cast(Parts, self.wsgi.extensions[EXTENSION])
 
 
 def _receive(connection: socket.socket, patience_s: float) -> bytes | None:

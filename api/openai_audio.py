@@ -32,11 +32,12 @@ from api.waiting import SLICE_S
 from shared.errors import DependencyError, NotFound, NoTranscript, ServiceError
 from shared.job import Job, Status
 from shared.job_store import Event
-from shared.transcript import WindowResult
+from shared.transcript import WindowResult, joined
 
 SILENT_S = 20.0
 """So long a failure can still have its status; then the answer begins: proxies give up on silence."""
 PAD_S = 10.0
+_LOOK_S = 0.001
 _BUSY_S = 5.0
 _PADS = {"json": " ", "verbose_json": " ", "text": "\n", "srt": "\n", "vtt": "\n"}
 """What may stand before an answer and changes nothing in it."""
@@ -161,20 +162,22 @@ def _padded(parts: Parts, visitor: Visitor, wish: Wish) -> Iterator[str]:
 
 def _streamed(parts: Parts, visitor: Visitor) -> Iterator[str]:
     """A delta for each window as it is done, which is not always in the order of the recording; `done` is."""
-    after, job, is_first, pinged = "0", visitor.job, True, time.monotonic()
+    after, job, said, pinged, is_over = "0", visitor.job, "", time.monotonic(), False
     yield ": the job is accepted\n\n"
     try:
         while True:
             _look_up(parts, visitor)
-            events = parts.jobs.events(job.id, after, SLICE_S)
+            events = parts.jobs.events(job.id, after, _LOOK_S if is_over else SLICE_S)
             for event in events:
                 after = event.id
-                if delta := _delta(event):
-                    yield _event("delta", {"delta": delta if is_first else f" {delta}"})
-                    is_first = False
-            job = job if events else parts.jobs.get(job.id)
-            if job.status.is_terminal:
+                if text := _text_of(event):
+                    yield _event("delta", {"delta": joined([said, text]).removeprefix(said)})
+                    said = text
+            if is_over and not events:
                 break
+            # Asked before the next look for events: all of them are there once it has ended.
+            job = job if events else parts.jobs.get(job.id)
+            is_over = job.status.is_terminal
             if time.monotonic() - pinged >= PAD_S:
                 pinged = time.monotonic()
                 yield ": ping\n\n"
@@ -193,11 +196,10 @@ def _event(kind: str, body: dict[str, object]) -> str:
     return f"event: {name}\ndata: {json.dumps({'type': name} | body)}\n\n"
 
 
-def _delta(event: Event) -> str:
+def _text_of(event: Event) -> str:
     if event.kind != "window":
         return ""
-    texts = (segment.text.strip() for segment in WindowResult.from_json(event.body).segments)
-    return " ".join(text for text in texts if text)
+    return joined(segment.text for segment in WindowResult.from_json(event.body).segments)
 
 
 def _text(parts: Parts, job: Job, wish: Wish) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import BoundedSemaphore, Event
 from typing import TYPE_CHECKING, cast
 
@@ -10,6 +10,7 @@ from flask import current_app
 
 from api.estimates import Speeds
 from api.ledger_view import LedgerView
+from api.listening import Listening
 from shared.blob_store import BlobStore
 from shared.endings import Endings
 from shared.fleet import Fleet
@@ -51,20 +52,23 @@ class Parts:
     waiters: BoundedSemaphore
     metrics: "Metrics"
     view: LedgerView
-    stopping: Event = field(default_factory=Event)
+    stopping: Event
+    listening: Listening
     tracer: Tracer = OFF
 
     @contextmanager
-    def waiting(self, kind: str) -> Iterator[bool]:
-        """Whether this thread may wait: when too many do, the answer is to be given at once."""
-        if not self.waiters.acquire(blocking=False):
+    def waiting(self, kind: str, places: BoundedSemaphore | None = None) -> Iterator[bool]:
+        """Whether this thread may wait: when too many do, the answer is to be given at once. `places` are
+        those of clients that hold no thread."""
+        places = places or self.waiters
+        if not places.acquire(blocking=False):
             yield False
             return
         try:
             with self.metrics.waiting(kind):
                 yield True
         finally:
-            self.waiters.release()
+            places.release()
 
 
 def parts() -> Parts:

@@ -12,6 +12,8 @@ from itertools import zip_longest
 from shared.transcript import SPACELESS, Segment, Transcript
 
 USUAL_LINE_CHARS = 42
+USUAL_WIDE_LINE_CHARS = 16
+"""Of Chinese, Japanese and Korean, whose characters are twice as wide and say more."""
 USUAL_LINES = 2
 SHORTEST_S = 0.001
 """A cue must last: players drop one that ends where it starts."""
@@ -80,11 +82,16 @@ def _cut(segment: Segment, shaping: Shaping) -> Iterator[Cue]:
     if not shaping.cuts:
         yield Cue(segment.start, max(segment.end, segment.start + SHORTEST_S), (tuple(atoms),))
         return
-    width, most = shaping.max_line_chars or USUAL_LINE_CHARS, shaping.max_lines or USUAL_LINES
+    width, most = shaping.max_line_chars or _usual_width(segment.text), shaping.max_lines or USUAL_LINES
     while atoms:
         taken = _fitting(atoms, width, most)
         yield _cue(atoms[:taken], segment, width)
         atoms = atoms[taken:]
+
+
+def _usual_width(text: str) -> int:
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return USUAL_WIDE_LINE_CHARS if wide > len(text) / 2 else USUAL_LINE_CHARS
 
 
 def _cue(atoms: Sequence[Atom], segment: Segment, width: int) -> Cue:

@@ -101,7 +101,9 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="Port of the API.")
     api_workers: Annotated[int, Field(ge=1, le=64)] = Field(1, description="API processes.")
     api_threads: Annotated[int, Field(ge=4, le=1024)] = Field(
-        64, description="Threads of each API process; a waiting client holds one."
+        64,
+        description="Threads of each API process; a client that waits for a job holds one, who listens to "
+        "events none.",
     )
     public_url: str | None = Field(None, description="The service's own address, for links in webhooks.")
     max_upload_bytes: Annotated[int, Field(ge=1024)] = Field(5 * 2**30, description="Largest upload taken.")

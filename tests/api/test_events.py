@@ -2,6 +2,8 @@
 
 import json
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +11,8 @@ from flask.testing import FlaskClient
 
 from api import events
 from api.parts import Parts
+from shared.job_store import Event, JobStore
+from shared.redis_store import RedisStore
 from tests.api.conftest import Submit
 from tests.support.worker_hand import WorkerHand, window
 
@@ -92,6 +96,32 @@ def test_silent_job_is_pinged(client: FlaskClient, submit: Submit, monkeypatch: 
 
     assert any(block == b": ping\n\n" for block, _ in zip(stream, range(5), strict=False))
     answer.close()
+
+
+class Racing(JobStore):
+    """Whose job ends between a look that finds no event and the question whether it has ended."""
+
+    def __init__(self, store: RedisStore, end: Callable[[], None]) -> None:
+        super().__init__(store)
+        self._end = end
+
+    def events(self, job_id: str, after: str, wait_s: float) -> tuple[Event, ...]:
+        found = super().events(job_id, after, min(wait_s, 0.01))
+        if not found and not self.get(job_id).status.is_terminal:
+            self._end()
+        return found
+
+
+def test_an_end_that_comes_between_two_looks_is_told(
+    submit: Submit, worker: WorkerHand, parts: Parts, store: RedisStore
+) -> None:
+    job_id = submit()["id"]
+    racing = replace(parts, jobs=Racing(store, lambda: worker.complete(job_id)))
+
+    told = parse("".join(events.stream(racing, parts.jobs.get(job_id), "0")))
+
+    assert told[-1]["body"] == {"status": "completed"}
+    assert [event["kind"] for event in told].count("segments") == 1
 
 
 @pytest.mark.parametrize("after", ["x", "-1", "1-2-3", "9" * 30])

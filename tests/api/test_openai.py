@@ -13,6 +13,8 @@ import pysubs2
 import pytest
 from openai import OpenAI
 
+from shared.api_keys import Scope
+from shared.blobs import open_blobs
 from shared.fleet import Fleet
 from shared.redis_store import RedisStore
 from shared.settings import Settings
@@ -21,8 +23,10 @@ from tests.client.conftest import Served
 from tests.client.conftest import served as served
 from tests.client.conftest import working as working
 from tests.support.api_server import api_server
+from tests.support.keys import make_key, ring_of
 from tests.support.service import SAMPLES
 from tests.support.waiting import wait_until
+from tests.support.worker_hand import window
 from tests.support.worker_process import worker_process
 
 pytestmark = [pytest.mark.redis, pytest.mark.service]
@@ -99,6 +103,24 @@ def test_streamed(client: OpenAI, tmp_path: Path) -> None:
     assert {event.type for event in events[:-1]} == {"transcript.text.delta"}
     assert (events[-1].type, events[-1].text) == ("transcript.text.done", made.text)
     assert sorted("".join(event.delta for event in events[:-1]).split()) == sorted(made.text.split())
+
+
+def test_a_stream_is_spaced_as_its_script_is(idle: OpenAI, served: Served, made: Sound) -> None:
+    """Windows of Japanese follow one another without a space."""
+
+    def work() -> None:
+        wait_until(lambda: jobs_of(served, "japanese"))
+        (job,) = jobs_of(served, "japanese")
+        said = ("今日は", "天気が", "It works.", "いいので。")
+        served.hand.complete(job["id"], *(window(n, n, n + 1, text) for n, text in enumerate(said)))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    events = list(transcribe(idle, made.path, stream=True, extra_body={"tag": "japanese"}))
+    thread.join()
+
+    assert [event.delta for event in events[:-1]] == ["今日は", "天気が", " It works.", " いいので。"]
+    assert "".join(event.delta for event in events[:-1]) == events[-1].text
 
 
 def test_models_are_listed_its_way(client: OpenAI) -> None:
@@ -266,3 +288,25 @@ def test_words_of_the_real_model(redis_url: str, store: RedisStore, tmp_path: Pa
     assert " ".join(word.word for word in answer.words or ()) == answer.text
     starts = [word.start for word in answer.words or ()]
     assert starts == sorted(starts)
+
+
+def test_who_may_not_and_who_is_too_many_are_its_exceptions(
+    redis_url: str, store: RedisStore, tmp_path: Path
+) -> None:
+    settings = Settings(redis_url=redis_url, blob_url=f"file://{tmp_path}", api_threads=4)
+    ring = ring_of(store, open_blobs(settings))
+    _, reader = make_key(ring, scopes=frozenset({Scope.READ}))
+    _, hasty = make_key(ring, "kofi", limits={"requests_per_min": 1})
+    with api_server(settings) as server:
+
+        def ask(key: str) -> None:
+            with OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0) as client:
+                client.audio.transcriptions.create(file=("a.wav", b"sound"), model="large")
+
+        for key, kind in ((reader, openai.PermissionDeniedError), ("wrong", openai.AuthenticationError)):
+            with pytest.raises(kind):
+                ask(key)
+        with pytest.raises(openai.NotFoundError):
+            ask(hasty)
+        with pytest.raises(openai.RateLimitError):
+            ask(hasty)

@@ -5,9 +5,12 @@ import threading
 from collections.abc import Iterator
 from io import BytesIO
 
+import openai
 import pysubs2
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from api import openai_audio
 from shared.errors import NoAudio
@@ -73,6 +76,73 @@ def test_nothing_is_begun_where_breaking_off_cannot_be_seen(
 
     assert (answer.status_code, answer.json["error"]["code"]) == (400, "no_audio")
     assert answer.headers["X-Should-Retry"] == "false"
+
+
+class _Http11(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_request(self, *_: object) -> None:
+        """Nothing: the test's output is its own."""
+
+
+@pytest.fixture
+def openai_client(app: Flask) -> Iterator[openai.OpenAI]:
+    """Has no patience with silence. In this process, so that the test can shorten the pauses."""
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Http11)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    url = f"http://127.0.0.1:{server.port}/v1"
+    with openai.OpenAI(base_url=url, api_key="any", max_retries=0, timeout=2.0) as client:
+        yield client
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.slow
+@pytest.mark.calm
+def test_its_client_waits_longer_than_it_bears_silence(
+    openai_client: openai.OpenAI,
+    client: FlaskClient,
+    worker: WorkerHand,
+    monkeypatch: pytest.MonkeyPatch,
+    recording: bytes,
+) -> None:
+    monkeypatch.setattr(openai_audio, "SILENT_S", 0.2)
+    monkeypatch.setattr(openai_audio, "PAD_S", 0.2)
+    timer = threading.Timer(5.0, _end_the_only, [client, worker])
+    timer.start()
+
+    answer = openai_client.audio.transcriptions.create(file=("a.wav", recording), model="whisper-1")
+    timer.join()
+
+    assert answer.text == "Good morning."
+
+
+def test_its_client_takes_what_breaks_off_for_a_failure(
+    openai_client: openai.OpenAI,
+    client: FlaskClient,
+    worker: WorkerHand,
+    monkeypatch: pytest.MonkeyPatch,
+    recording: bytes,
+) -> None:
+    monkeypatch.setattr(openai_audio, "SILENT_S", 0.0)
+    monkeypatch.setattr(openai_audio, "PAD_S", 0.05)
+    failure = Failure("no_audio", "There is none.", False)
+    timer = threading.Timer(0.3, _end_the_only, [client, worker, failure])
+    timer.start()
+
+    with pytest.raises(openai.APIConnectionError):
+        openai_client.audio.transcriptions.create(file=("a.wav", recording), model="whisper-1")
+    timer.join()
+
+
+def _end_the_only(client: FlaskClient, worker: WorkerHand, failure: Failure | None = None) -> None:
+    (job,) = client.get("/v1/jobs").json["jobs"]
+    if failure:
+        worker.fail(job["id"], failure)
+    else:
+        worker.complete(job["id"])
 
 
 def _begin(client: FlaskClient, recording: bytes, format: str) -> Iterator[bytes]:

@@ -12,7 +12,7 @@ import webvtt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.formats import to_srt, to_vtt
+from api.formats import to_srt, to_text, to_vtt
 from api.subtitles import Cue, Shaping, cues_of, length
 from shared.transcript import Segment, Transcript, Word, joined
 
@@ -139,6 +139,40 @@ def test_words_are_joined_as_their_script_does() -> None:
     assert joined(["Good", "morning."]) == "Good morning."
     assert joined(["使って", "Python", "を"]) == "使って Python を"
     assert joined(["", " ", "x"]) == "x"
+    assert joined(["𠮷野家に", "𠀋夫と"]) == "𠮷野家に𠀋夫と"
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("今日は天気が\nいいので、", "今日は天気がいいので、"),
+        ("今天天气很好，\r\n我们去散步。", "今天天气很好，我们去散步。"),
+        ("วันนี้อากาศ\nดีมาก", "วันนี้อากาศดีมาก"),
+        ("오늘은 날씨가\n좋아서", "오늘은 날씨가 좋아서"),
+        ("Good\nmorning", "Good morning"),
+        ("使って\nRedis", "使って Redis"),
+    ],
+)
+def test_line_breaks_become_what_their_script_has_between_words(text: str, whole: str) -> None:
+    given = transcript(segment(0, 5, text))
+
+    assert [one.content for one in srt.parse(to_srt(given))] == [whole]
+    assert [one.text for one in webvtt.from_string(to_vtt(given))] == [whole]
+    assert to_text(given) == f"{whole}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "width"),
+    [(ENGLISH, 42), (THAI, 42), (JAPANESE, 16), ("오늘은 날씨가 좋아서 공원을 산책했습니다", 16)],
+)
+def test_lines_are_as_long_as_is_usual_for_their_script(text: str, width: int) -> None:
+    lengths = [
+        length(line)
+        for cue in cues_of(transcript(segment(0, 20, text)), Shaping(max_lines=2))
+        for line in cue.text.split("\n")
+    ]
+
+    assert width / 2 < max(lengths) <= width
 
 
 @given(transcripts(), _SHAPES)

@@ -14,7 +14,7 @@ from tests.support.api_server import api_server
 from tests.support.service import SAMPLES
 from tests.support.worker_process import ROOT, worker_process
 
-pytestmark = [pytest.mark.redis, pytest.mark.service, pytest.mark.model, pytest.mark.slow]
+pytestmark = [pytest.mark.redis, pytest.mark.service, pytest.mark.model, pytest.mark.slow, pytest.mark.calm]
 
 MODULES = ROOT / "var" / "node" / "node_modules"
 SCRIPT = Path(__file__).with_name("vercel_ai.mjs")
@@ -32,7 +32,7 @@ def test_vercels_ai_sdk_transcribes(redis_url: str, store: RedisStore, tmp_path:
     recording = SAMPLES / "short-1.flac"
     with api_server(settings) as server, worker_process(settings, Fleet(store), tmp_path / "worker.log"):
         done = subprocess.run(
-            ["node", script, server.url, str(recording)], capture_output=True, text=True, timeout=60
+            ["node", script, server.url, str(recording)], capture_output=True, text=True, timeout=240
         )
 
     assert done.returncode == 0, done.stderr

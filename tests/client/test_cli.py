@@ -16,6 +16,7 @@ import pytest
 
 from ananse_client.cli import main
 from ananse_client.cli.inputs import find
+from shared.job import Failure
 from tests.chaos.sounds import Sound, sound, sounds
 from tests.client.conftest import Served
 from tests.support.waiting import wait_until
@@ -109,30 +110,14 @@ def test_a_changed_file_is_other_work(ananse: Command, working: Served, tmp_path
 def test_ctrl_c_and_the_same_command_again(served: Served, tmp_path: Path) -> None:
     """No worker is up: the command waits for its jobs, is stopped, and finds them again."""
     made = sounds(tmp_path, [3.0, 3.0], 7)
-    command = [sys.executable, "-m", "ananse_client.cli", "transcribe", *(str(one.path) for one in made)]
-    environment = os.environ | {
-        "ANANSE_URL": served.url,
-        "XDG_STATE_HOME": str(tmp_path),
-        "PYTHONPATH": str(ROOT / "client"),
-    }
+    command = ("transcribe", *(one.path for one in made), "--tag", "stopped")
 
-    def start() -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [*command, "--tag", "stopped"],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            # Tests that run in the background of a shell ignore it, and their children would.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
-
-    first = start()
+    first = start(served, tmp_path, *command)
     wait_until(lambda: len(jobs_of(served, tag="stopped")) == 2)
     wait_until(lambda: len(remembered(tmp_path)) == 2)
     first.send_signal(signal.SIGINT)
     _, complaint = first.communicate(timeout=60)
-    second = start()
+    second = start(served, tmp_path, *command)
     for job in jobs_of(served, tag="stopped"):
         served.hand.complete(job["id"])
     out, progress = second.communicate(timeout=60)
@@ -143,6 +128,20 @@ def test_ctrl_c_and_the_same_command_again(served: Served, tmp_path: Path) -> No
     assert out.count("Good morning.") == 2
     assert "uploading" not in progress
     assert len(jobs_of(served, tag="stopped")) == 2
+
+
+def start(served: Served, state: Path, *arguments: object) -> "subprocess.Popen[str]":
+    """The command as a process of its own, in its own folder of state."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "ananse_client.cli", *(str(argument) for argument in arguments)],
+        env=os.environ
+        | {"ANANSE_URL": served.url, "XDG_STATE_HOME": str(state), "PYTHONPATH": str(ROOT / "client")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Tests that run in the background of a shell ignore it, and their children would.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def remembered(state: Path) -> list[str]:
@@ -182,6 +181,33 @@ def test_watch_takes_what_comes_and_leaves_what_is_done(
     assert len(jobs_of(working, tag="watched")) == 1
 
 
+def test_watch_tries_again_what_may_pass(served: Served, tmp_path: Path) -> None:
+    """Failures that may pass twice, then one that may not: the next look is for what is new alone."""
+    folder = tmp_path / "unlucky"
+    folder.mkdir()
+    sound(folder / "again.wav", 3.0, 12)
+    watching = start(served, tmp_path, "watch", folder, "--every", "0.05", "--tag", "unlucky")
+    try:
+        for failure in (
+            Failure("worker_crashed", "It fell.", True),
+            Failure("worker_crashed", "It fell.", True),
+            Failure("no_audio", "There is none.", False),
+        ):
+            wait_until(lambda: jobs_of(served, tag="unlucky", status="queued"), 60)
+            (job,) = jobs_of(served, tag="unlucky", status="queued")
+            served.hand.fail(job["id"], failure)
+        sound(folder / "next.wav", 3.0, 13)
+        wait_until(lambda: jobs_of(served, tag="unlucky", status="queued"), 60)
+    finally:
+        watching.send_signal(signal.SIGINT)
+        _, told = watching.communicate(timeout=60)
+
+    (job,) = jobs_of(served, tag="unlucky", status="queued")
+    assert (watching.returncode, job["media"]["name"]) == (130, "next.wav")
+    assert len(jobs_of(served, tag="unlucky")) == 4
+    assert f"watching {folder}" in told
+
+
 def test_jobs_are_listed_and_acted_on(
     ananse: Command, served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -212,11 +238,13 @@ def test_models_in_a_line_each(ananse: Command, capsys: pytest.CaptureFixture[st
     ("arguments", "code", "words"),
     [
         (("transcribe", "missing.wav"), 1, "there is no file"),
-        (("transcribe", __file__, "--format", "docx"), 1, "docx"),
-        (("transcribe", __file__, "--option", "x"), 1, "NAME=VALUE"),
+        (("transcribe", __file__, "--format", "docx"), 2, "docx"),
+        (("transcribe", __file__, "--option", "x"), 2, "NAME=VALUE"),
+        (("transcribe", __file__, "--url", "http://127.0.0.1:9"), 3, "does not answer"),
+        (("watch", str(ROOT / "docs"), "--url", "http://127.0.0.1:9"), 3, "does not answer"),
         (("models", "--url", "http://127.0.0.1:9"), 3, "does not answer"),
         (("models", "--url", "ftp://host"), 1, "http://"),
-        (("jobs", "cancel"), 1, "ids"),
+        (("jobs", "cancel"), 2, "ids"),
         (("doctor", "/no/such/model"), 1, "/no/such/model"),
     ],
 )

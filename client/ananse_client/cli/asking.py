@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ananse_client.cli.bars import Bars
-from ananse_client.cli.ending import add_connection
+from ananse_client.cli.ending import UsageError, add_connection
 from ananse_client.cli.memory import Memory, default_path
 from ananse_client.cli.work import Desk, Wish
 from ananse_client.client import Client
@@ -54,16 +54,16 @@ def add_wish(parser: argparse.ArgumentParser) -> None:
 
 
 def desk_of(arguments: argparse.Namespace, client: Client, folder: Path | None) -> Desk:
-    """Raises ValueError for options that cannot be meant."""
+    """Raises UsageError."""
     options: dict[str, Any] = {name: getattr(arguments, name) for name in _OPTIONS}
     for given in arguments.option:
         name, separator, value = given.partition("=")
         if not separator or not name:
-            raise ValueError(f"--option takes NAME=VALUE, not {given}")
+            raise UsageError(f"--option takes NAME=VALUE, not {given}")
         options[name] = value
     formats = [name for name in arguments.format.split(",") if name]
     if wrong := set(formats) - set(FORMATS) or ({""} if not formats else set()):
-        raise ValueError(f"--format takes {', '.join(FORMATS)}, not {', '.join(sorted(wrong)) or 'nothing'}")
+        raise UsageError(f"--format takes {', '.join(FORMATS)}, not {', '.join(sorted(wrong)) or 'nothing'}")
     if arguments.word_cues:
         options["word_timestamps"] = True
     options = {name: value for name, value in options.items() if value is not None}

@@ -7,17 +7,22 @@ from collections.abc import Callable
 from enum import IntEnum
 
 from ananse_client.client import Client
-from ananse_client.errors import AnanseError, Forbidden, Unauthorized, Unreachable
+from ananse_client.errors import AnanseError, Forbidden, ServiceError, Unauthorized, Unreachable
 from ananse_client.flows import Patience
 
 Command = Callable[[argparse.Namespace], int]
 
 
+class UsageError(ValueError):
+    """The command line says what cannot be meant."""
+
+
 class Exit(IntEnum):
-    """2 is argparse's own, for a command line that cannot be read."""
+    """USAGE is argparse's own too."""
 
     DONE = 0
     FAILED = 1
+    USAGE = 2
     UNREACHABLE = 3
     NOT_ALLOWED = 4
     INTERRUPTED = 130
@@ -48,6 +53,8 @@ def code_of(error: BaseException) -> Exit:
         return Exit.UNREACHABLE
     if isinstance(error, Unauthorized | Forbidden):
         return Exit.NOT_ALLOWED
+    if isinstance(error, UsageError):
+        return Exit.USAGE
     return Exit.FAILED
 
 
@@ -58,6 +65,18 @@ def complain(sentence: str) -> None:
 def add_connection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", help="the service's address (default: ANANSE_URL, or http://127.0.0.1:8000)")
     parser.add_argument("--api-key", help="default: ANANSE_API_KEY, which keeps it out of the process list")
+
+
+def require_up(arguments: argparse.Namespace) -> None:
+    """That nobody is there, or does not know the key, is told at once; who was there once is waited for when
+    it is restarted. Raises Unreachable, Unauthorized."""
+    try:
+        with connect(arguments) as client:
+            client.models()
+    except Unauthorized:
+        raise
+    except ServiceError:
+        return
 
 
 def connect(arguments: argparse.Namespace, retries: int = 2) -> Client:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ananse_client.cli.ending import Exit, add_connection, connect, told
+from ananse_client.cli.ending import Exit, UsageError, add_connection, connect, told
 from ananse_client.client import Client
 from ananse_client.shapes import Job
 
@@ -28,7 +28,7 @@ def add_to(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 def run(arguments: argparse.Namespace) -> int:
     if (arguments.act == "list") is bool(arguments.ids):
-        raise ValueError(
+        raise UsageError(
             f"`ananse jobs {arguments.act}` takes {'no ids' if arguments.ids else 'the ids of jobs'}"
         )
     with connect(arguments) as client:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ananse_client.cli.asking import RETRIES, add_wish, desk_of
 from ananse_client.cli.crew import each
-from ananse_client.cli.ending import Exit, code_of, complain, connect, told
+from ananse_client.cli.ending import Exit, code_of, complain, connect, require_up, told
 from ananse_client.cli.inputs import find
 from ananse_client.cli.work import Outcome
 
@@ -33,6 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise FileNotFoundError("there are no recordings in there")
     with connect(arguments, RETRIES) as client:
         desk = desk_of(arguments, client, arguments.output_dir)
+        require_up(arguments)
         try:
             return show(
                 each(desk, recordings, arguments.parallel),

@@ -1,16 +1,18 @@
 """`ananse watch DIR`: transcribes what comes into a folder, until Ctrl-C."""
 
 import argparse
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from ananse_client.cli.asking import RETRIES, add_wish, desk_of
 from ananse_client.cli.crew import each
-from ananse_client.cli.ending import complain, connect, told
+from ananse_client.cli.ending import complain, connect, require_up, told
 from ananse_client.cli.inputs import EXTENSIONS, Recording, find
 from ananse_client.cli.transcribe import show
 from ananse_client.cli.work import place_of
+from ananse_client.errors import ServiceError, Unreachable
 
 _LOOK_S = 2.0
 
@@ -38,6 +40,9 @@ def run(arguments: argparse.Namespace) -> int:
     failed: set[tuple[str, tuple[int, int]]] = set()
     with connect(arguments, RETRIES) as client:
         desk = desk_of(arguments, client, output)
+        require_up(arguments)
+        if not arguments.quiet and not arguments.once:
+            print(f"watching {folder}, until Ctrl-C", file=sys.stderr, flush=True)
         while True:
             recordings = [one for one in find([str(folder)]) if not _is_done(one, output, arguments.format)]
             sizes = {one.source: _size(one) for one in recordings}
@@ -50,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
             code = 0
             for outcome in each(desk, still, arguments.parallel):
                 code = show([outcome], as_json=arguments.json, with_names=False) or code
-                if outcome.error is not None:
+                if outcome.error is not None and not _may_pass(outcome.error):
                     failed.add((outcome.recording.source, sizes[outcome.recording.source]))
             if arguments.once and before:
                 return code
@@ -59,6 +64,13 @@ def run(arguments: argparse.Namespace) -> int:
                 return code
             before = sizes
             time.sleep(arguments.every)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Then the file is tried again at the next look, as after a restart of the service."""
+    if isinstance(error, ServiceError):
+        return error.retryable
+    return isinstance(error, Unreachable)
 
 
 def _is_done(recording: Recording, output: Path, formats: str) -> bool:
