@@ -206,6 +206,10 @@ class ModelOut(BaseModel):
     abilities: AbilitiesOut | None = None
     rtfx: float | None = Field(None, description="Measured: audio seconds per second, mean of its workers.")
     placements: list[PlacementOut] = Field([], description="On which devices live workers serve it.")
+    decoder_guards: list[str] | None = Field(
+        None,
+        description="Walls around the decoder that stand on all of its workers; see docs/media.md.",
+    )
 
 
 class OpenAiModelOut(BaseModel):

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import cast
 
 from flask import Flask, Request, Response, request
@@ -18,6 +18,7 @@ from shared.errors import (
     Forbidden,
     LimitReached,
     TooManyJobs,
+    TooManyWrongKeys,
     TooMuchAudio,
     TooMuchStored,
     Unauthorized,
@@ -67,26 +68,38 @@ class Gate:
         self._looked_at = -math.inf
 
     def admit(self, request: Request) -> Caller:
-        """Raises Unauthorized."""
+        """Raises Unauthorized, TooManyWrongKeys."""
         presented = _presented(request)
         admission = self._ring.admit(presented, self._settings.key_requests_per_min)
         if self._is_from_friends(request) and not self._were_keys_made(admission):
             return ANYBODY
         if presented is None:
+            if "Authorization" in request.headers:
+                self._count_wrong(request)
             raise Unauthorized(_how(request))
+        if admission.verdict is Verdict.UNKNOWN:
+            self._count_wrong(request)
         return self._owner(admission)
+
+    def _count_wrong(self, request: Request) -> None:
+        """Raises TooManyWrongKeys. Only who sends wrong ones hears of it: behind the address may be a
+        proxy, and behind that everybody else."""
+        address = _network_of(request)
+        log.add(client=address)
+        per_min = self._settings.wrong_keys_per_min
+        wait_s = self._ring.count_wrong(address, per_min) if per_min else 0.0
+        if wait_s:
+            raise TooManyWrongKeys(
+                "Too many wrong API keys came from this address, and this is another one.",
+                retry_after_s=wait_s,
+            )
 
     def lets_watch(self, request: Request) -> bool:
         """Whether a machine of ours asks for figures, and not somebody behind a proxy of ours."""
         if _is_proxied(request):
             return False
-        try:
-            address = ip_address(request.remote_addr or "")
-        except ValueError:
-            return False
-        if isinstance(address, IPv6Address) and address.ipv4_mapped:
-            address = address.ipv4_mapped
-        return any(address in network for network in self._settings.metrics_allow)
+        address = _address_of(request)
+        return address is not None and any(address in network for network in self._settings.metrics_allow)
 
     def _is_from_friends(self, request: Request) -> bool:
         """A proxy on this machine brings the whole world to loopback."""
@@ -182,6 +195,23 @@ def _limits_told(one: Caller, code: str) -> tuple[list[str], list[str]]:
 
 def _is_proxied(request: Request) -> bool:
     return any(name in request.headers for name in _PROXIED)
+
+
+def _address_of(request: Request) -> IPv4Address | IPv6Address | None:
+    """None for what comes through a unix socket."""
+    try:
+        address = ip_address(request.remote_addr or "")
+    except ValueError:
+        return None
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
+
+
+def _network_of(request: Request) -> str:
+    """Whom an address belongs to, as far as it tells: of IPv6, everybody is given a /64 at least."""
+    address = _address_of(request)
+    if isinstance(address, IPv6Address):
+        return str(ip_network((address, 64), strict=False))
+    return str(address or "local")
 
 
 def _presented(request: Request) -> Presented | None:

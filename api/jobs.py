@@ -137,7 +137,9 @@ def cancel_job(path: JobPath, query: NoQuery) -> Response:
 @blueprint.post(
     "/<job_id>/retry",
     summary="Try a failed or canceled job again",
-    responses=answers(202, JobOut, NotFound, NotReady, JobEnded, Expired, BacklogFull, StorageFull),
+    responses=answers(
+        202, JobOut, NotFound, NotReady, JobEnded, Expired, UploadTooLarge, BacklogFull, StorageFull
+    ),
 )
 def retry_job(path: JobPath, query: NoQuery) -> Response:
     """A new job with the same recording and options; the old one stays as it ended."""

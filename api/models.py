@@ -36,6 +36,7 @@ def model_out(model: ModelSource, workers: tuple[WorkerState, ...], is_default: 
         slots=capacity(holders, queue_of(model.name)) + capacity(holders, long_queue_of(model.name)),
         rtfx=_mean_speed(holders, model.name),
         placements=_placements(serving),
+        decoder_guards=_guards_of_all(holders),
     )
     return _with_card(out, serving[0][1]) if serving else out
 
@@ -55,6 +56,13 @@ def _placements(serving: list[tuple[WorkerState, ModelCard]]) -> list[PlacementO
         )
         for (device, dtype), holders in sorted(places.items())
     ]
+
+
+def _guards_of_all(workers: list[WorkerState]) -> list[str] | None:
+    """In the order in which a worker names them. None where nobody is there to say."""
+    if not workers:
+        return None
+    return [guard for guard in workers[0].guards if all(guard in worker.guards for worker in workers)]
 
 
 def _mean_speed(workers: list[WorkerState], model: str) -> float | None:

@@ -11,12 +11,14 @@ from api.access import Scopes
 from api.schemas import OptionsIn, UrlJobIn
 from shared.errors import (
     Forbidden,
+    HeadersTooLarge,
     InvalidOption,
     LimitReached,
     RequestError,
     ServiceError,
     StoreUnavailable,
     Unauthorized,
+    UriTooLong,
 )
 
 INFO = Info(
@@ -48,6 +50,14 @@ IDEMPOTENCY_KEY = {
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
 }
 
+_EVERYWHERE: tuple[type[ServiceError], ...] = (
+    RequestError,
+    UriTooLong,
+    InvalidOption,
+    HeadersTooLarge,
+    StoreUnavailable,
+    ServiceError,
+)
 _REF = "#/components/schemas/{model}"
 _RECORDING = {"type": "string", "contentMediaType": "application/octet-stream", "minLength": 1}
 
@@ -57,8 +67,7 @@ def answers(
 ) -> ResponseDict:
     """An operation's answer when all goes well, and the problems it may answer instead."""
     by_status: dict[int, list[type[ServiceError]]] = {}
-    everywhere: tuple[type[ServiceError], ...] = (RequestError, InvalidOption, StoreUnavailable, ServiceError)
-    for kind in (*kinds, *everywhere):
+    for kind in (*kinds, *_EVERYWHERE):
         if kind not in by_status.setdefault(kind.status, []):
             by_status[kind.status].append(kind)
     found: ResponseDict = {str(status): shape}

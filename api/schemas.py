@@ -236,7 +236,11 @@ class UrlJobIn(OptionsIn):
     )
     audio_url_headers: Annotated[
         dict[HeaderName, HeaderValue], Field(max_length=MOST_HEADERS), BeforeValidator(_json_object)
-    ] = Field({}, description="Headers to fetch it with, to its own server only; never shown again.")
+    ] = Field(
+        {},
+        description="Headers to fetch it with, to its own server only; never shown again.",
+        json_schema_extra={"additionalProperties": False},
+    )
 
     @model_validator(mode="after")
     def _have_a_use(self) -> Self:

@@ -27,7 +27,7 @@ from shared.errors import (
     TooMuchStored,
 )
 from shared.job import Job, Options, Status
-from shared.job_store import LIMIT_RETRY_S, MOST_OWED_S, NewJob, first_step
+from shared.job_store import LIMIT_RETRY_S, MOST_OWED_S, NewJob, above_stored_limit, first_step
 from shared.ledger import DELIVER_QUEUE, ReplayOutcome
 from shared.log import bound, get_logger
 from shared.media import Media
@@ -55,7 +55,7 @@ def request_hash(recording: str, options: Options) -> str:
 def submit(parts: Parts, caller: Caller, new: NewJob, recording: Draft) -> tuple[Job, bool]:
     """Makes the job of an uploaded recording; the job, and whether it is new.
 
-    Raises IdempotencyMismatch, LimitReached.
+    Raises IdempotencyMismatch, LimitReached, UploadTooLarge.
     """
     return _enter(parts, caller, new, recording.keep)
 
@@ -68,7 +68,7 @@ def submit_source(parts: Parts, caller: Caller, new: NewJob, source: Source) -> 
 def resubmit(parts: Parts, caller: Caller, job: Job, request_id: str, traceparent: str = "") -> Job:
     """A new job for the recording of one that failed or was canceled.
 
-    Raises NotReady, JobEnded, Expired, LimitReached.
+    Raises NotReady, JobEnded, Expired, LimitReached, UploadTooLarge.
     """
     if not job.status.is_terminal:
         raise NotReady()
@@ -100,7 +100,7 @@ def resubmit(parts: Parts, caller: Caller, job: Job, request_id: str, traceparen
 
 def refuse_when_full(parts: Parts, caller: Caller, idempotency_key: str, size_bytes: int) -> None:
     """Before a recording of about this size is read that cannot be taken. Raises BacklogFull, Rebuilding,
-    LimitReached.
+    LimitReached, UploadTooLarge.
 
     What has a key may have been accepted before; it is judged when its record is made.
     """
@@ -114,15 +114,17 @@ def refuse_when_full(parts: Parts, caller: Caller, idempotency_key: str, size_by
 
 def _refuse_beyond(parts: Parts, caller: Caller, size_bytes: int) -> None:
     """What its key will be refused for anyway, by then with the recording on disk."""
-    limits = caller.limits
+    limits, least_bytes = caller.limits, max(0, size_bytes - _FORM_BYTES)
     if not (limits.jobs or limits.audio_s or limits.stored_bytes):
         return
+    if 0 < limits.stored_bytes < least_bytes:
+        raise above_stored_limit(limits)
     used = parts.usage.of(caller.key_id)
     if 0 < limits.jobs <= used.jobs:
         raise TooManyJobs(retry_after_s=LIMIT_RETRY_S)
     if 0 < limits.audio_s <= used.audio_s:
         raise TooMuchAudio(retry_after_s=LIMIT_RETRY_S)
-    if 0 < limits.stored_bytes < used.stored_bytes + max(0, size_bytes - _FORM_BYTES):
+    if 0 < limits.stored_bytes < used.stored_bytes + least_bytes:
         raise TooMuchStored(retry_after_s=LIMIT_RETRY_S)
 
 

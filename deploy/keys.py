@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from redis.exceptions import NoPermissionError
+
 from deploy import embedded_redis
 from deploy.admin import tables
 from deploy.admin.desk import as_running
@@ -56,7 +58,7 @@ def add_to(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     rotating = acts.add_parser("rotate", help="a new secret for a key; the one it has goes on for a while")
     rotating.add_argument("key", metavar="NAME")
     rotating.add_argument(
-        "--overlap", type=_seconds, default=86_400, metavar="TIME", help="how long, as in 30m, 12h, 7d (1d)"
+        "--overlap", type=seconds, default=86_400, metavar="TIME", help="how long, as in 30m, 12h, 7d (1d)"
     )
     rotating.set_defaults(act=rotate)
     revoking = acts.add_parser("revoke", help="a key opens nothing any more, at once and for good")
@@ -75,7 +77,7 @@ def _add_create(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         default=frozenset(_USUAL),
         help=f"separated by commas, of {', '.join(Scope)} (default: {','.join(_USUAL)})",
     )
-    parser.add_argument("--expires", type=_seconds, metavar="TIME", help="after so long, as in 90d")
+    parser.add_argument("--expires", type=seconds, metavar="TIME", help="after so long, as in 90d")
     for name, (option, kind, meaning) in _LIMITS.items():
         parser.add_argument(option, dest=name, type=kind, metavar="N", help=f"most {meaning}; 0 for no bound")
     parser.set_defaults(act=create)
@@ -98,8 +100,18 @@ def run(arguments: argparse.Namespace) -> int:
             with desk.ring.alone() if is_up and arguments.act is not show else nullcontext():
                 arguments.act(arguments, desk)
         except ServiceError as error:
-            raise StartError(error.detail) from error
+            raise StartError(_sentence(error)) from error
     return 0
+
+
+def _sentence(error: ServiceError) -> str:
+    """The API may not make keys, so whoever breaks into it cannot; run there, this command may not either."""
+    if not isinstance(error.__cause__, NoPermissionError):
+        return error.detail
+    return (
+        "this part of the service may read API keys and not write them: run the command where keys are made, "
+        "`docker compose run --rm keys …`, or in a worker's container (docs/keys.md)"
+    )
 
 
 def create(arguments: argparse.Namespace, desk: KeyDesk) -> None:
@@ -221,7 +233,8 @@ def _scopes(text: str) -> frozenset[Scope]:
         raise argparse.ArgumentTypeError(f"takes {', '.join(Scope)}, separated by commas") from error
 
 
-def _seconds(text: str) -> int:
+def seconds(text: str) -> int:
+    """Of an option: `30m`, `12h`, `90d`, or 0. Raises ArgumentTypeError."""
     found = re.fullmatch(r"([0-9]{1,6})([mhd])", text)
     if found:
         return int(found[1]) * _UNITS_S[found[2]]

@@ -4,8 +4,9 @@ import argparse
 from contextlib import closing
 
 from deploy import embedded_redis
-from shared.redis_store import RedisStore, connect, webhook_secret
+from shared.redis_store import RedisStore, connect
 from shared.settings import Settings, load
+from shared.webhook_secrets import WebhookSecrets
 
 
 def add_to(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -26,4 +27,4 @@ def read(settings: Settings) -> str:
     url = embedded_redis.url_for(settings)
     embedded_redis.require(url)
     with closing(connect(url)) as client:
-        return webhook_secret(RedisStore(client))
+        return WebhookSecrets(RedisStore(client)).all()[0]

@@ -1,13 +1,16 @@
-"""`ananse webhooks`: receivers that fail, deliveries made once more."""
+"""`ananse webhooks`: receivers that fail, deliveries made once more, a new secret to sign with."""
 
 import argparse
+import sys
 
 from deploy.admin import tables
 from deploy.admin.command import run
 from deploy.admin.desk import Desk
 from deploy.errors import StartError
+from deploy.keys import seconds
 from shared.ledger import DELIVER_QUEUE, ReplayOutcome
 from shared.receivers import Receiver, Receivers
+from shared.webhook_secrets import WebhookSecrets
 
 _TENANT = "default"
 _SENTENCES = {
@@ -21,7 +24,7 @@ _SENTENCES = {
 def add_to(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subparsers.add_parser(
         "webhooks",
-        help="receivers that fail; send a webhook once more",
+        help="receivers that fail; send a webhook once more; change the secret",
         description="Needs nothing but the settings of the service (ANANSE_REDIS_URL). See docs/webhooks.md.",
     )
     acts = parser.add_subparsers(metavar="ACT", required=True)
@@ -35,6 +38,11 @@ def add_to(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     enable.add_argument("url", metavar="URL", help="whole, as jobs name it")
     enable.add_argument("--tenant", default=_TENANT, help="whose jobs name it")
     enable.set_defaults(act=ask_again)
+    rotate = acts.add_parser("rotate", help="a new secret to sign with; the one there signs too for a while")
+    rotate.add_argument(
+        "--overlap", type=seconds, default=7 * 86_400, metavar="TIME", help="how long, as in 12h, 30d (7d)"
+    )
+    rotate.set_defaults(act=change_secret)
     parser.set_defaults(run=run)
 
 
@@ -56,6 +64,23 @@ def ask_again(arguments: argparse.Namespace, desk: Desk) -> int:
     if not Receivers(desk.store).enable(arguments.tenant, arguments.url):
         raise StartError(f"no failures of this address are known for the tenant {arguments.tenant!r}")
     print("enabled; `ananse webhooks replay JOB` sends what it missed")
+    return 0
+
+
+def change_secret(arguments: argparse.Namespace, desk: Desk) -> int:
+    """The secret alone on standard output. Workers take it up with their next message."""
+    if desk.settings.webhook_secret is not None:
+        raise StartError(
+            "the secret is in the settings: move it to ANANSE_WEBHOOK_SECRET_PREVIOUS, put a new one into "
+            "ANANSE_WEBHOOK_SECRET, and restart the workers"
+        )
+    print(WebhookSecrets(desk.store).rotate(arguments.overlap))
+    sys.stderr.write("This is the new secret. ")
+    sys.stderr.write(
+        "Until the overlap is over each message has two signatures: give it to your receivers.\n"
+        if arguments.overlap
+        else "Messages are signed with it alone from now on.\n"
+    )
     return 0
 
 

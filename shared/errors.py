@@ -168,6 +168,14 @@ class LimitReached(RequestError):
     retryable = True
 
 
+class TooManyWrongKeys(LimitReached):
+    """A right key from the same address is let in all the same."""
+
+    code = "too_many_wrong_keys"
+    title = "Too many wrong API keys came from this address"
+    retryable = False
+
+
 class TooManyJobs(LimitReached):
     code = "too_many_jobs"
     title = "The API key has as many unfinished jobs as it may have"

@@ -12,6 +12,8 @@ from shared.redis_store import RedisStore
 ALIVE_S = 15.0
 BEAT_S = 3.0
 LOOK_S = 1.0
+DECODER_GUARDS = 4
+"""Of the decoder's sandbox, where a machine grants all; their names are the worker's."""
 _DRAINED_S = 86_400.0
 """So long the word to drain outlives the last beat of the worker it is for."""
 

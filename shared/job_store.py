@@ -17,6 +17,7 @@ from shared.errors import (
     TooManyJobs,
     TooMuchAudio,
     TooMuchStored,
+    UploadTooLarge,
 )
 from shared.job import Delivery, Job, Options, Status
 from shared.job_record import media_json, read_delivery, read_record
@@ -112,8 +113,9 @@ class JobStore:
         """The job, and whether it is new. With a known idempotency key the job made first is given.
 
         Raises IdempotencyMismatch when the key was used with another request, BacklogFull when the service
-        owes `most_owed_s` of audio already, StorageFull when Redis has no room for more jobs, and
-        LimitReached when the API key would have more than its `limits`.
+        owes `most_owed_s` of audio already, StorageFull when Redis has no room for more jobs,
+        LimitReached when the API key would have more than its `limits`, and UploadTooLarge when this job
+        alone is more than they allow, at any time.
         """
         outcome, job_id = self._enter(new, {}, idempotency_s, int(most_owed_s * 1000), limits)
         if outcome == "mismatch":
@@ -122,6 +124,10 @@ class JobStore:
             raise BacklogFull()
         if outcome == "full":
             raise StorageFull("The job store is full.", retry_after_s=30)
+        if outcome == "never_audio":
+            raise above_audio_limit(new.audio_s, limits)
+        if outcome == "never_stored":
+            raise above_stored_limit(limits)
         if outcome in _REACHED:
             raise _REACHED[outcome](retry_after_s=LIMIT_RETRY_S)
         is_new = outcome == "created"
@@ -364,6 +370,21 @@ class JobStore:
         with self._store.guarded():
             rows = self._store.client.xrevrange(self._store.key("events", job_id), count=1)
         return str(rows[0][0]) if rows else "0"
+
+
+def above_audio_limit(audio_s: float, limits: Limits) -> UploadTooLarge:
+    """No wait would help, so it is no LimitReached."""
+    return UploadTooLarge(
+        f"This recording alone counts as {audio_s:.0f} s of audio, by its header or its size; the API key "
+        f"may have {limits.audio_s:.0f} s unfinished at a time."
+    )
+
+
+def above_stored_limit(limits: Limits) -> UploadTooLarge:
+    return UploadTooLarge(
+        "This recording alone is larger than all that the API key may have stored: "
+        f"{limits.stored_bytes} bytes."
+    )
 
 
 def first_step(media: Media) -> tuple[str, str]:

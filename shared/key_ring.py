@@ -79,6 +79,10 @@ class KeyRing:
         count = Count(left, wait_ms / 1000, whole_ms / 1000) if left > _NOT_COUNTED else None
         return Admission(verdict, are_there_keys, key, count)
 
+    def count_wrong(self, address: str, per_min: int) -> float:
+        """Counts a wrong key from there; for how many seconds there have been too many, 0 for not yet."""
+        return float(self._store.run("wrong_key", address, per_min)) / 1000
+
     def keep(self, key: ApiKey) -> None:
         """Makes or changes a key. The copy goes first: one that is valid can always be had again, and a
         revoked one never comes back."""

@@ -206,6 +206,10 @@ class Ledger:
         )
         _raise_unless_ok(word)
 
+    def has_room(self, job_id: str, size_bytes: int) -> bool:
+        """Whether the job's API key may have so much more stored; then it is counted."""
+        return bool(self._store.run("room", job_id, size_bytes))
+
     def fetched(self, fetch: Claim, media: dict[str, Any], audio_s: float) -> None:
         """Ends `fetch`: the recording is here, and `prepare` can be claimed."""
         size = media["size_bytes"]

@@ -1,9 +1,7 @@
 """The one door to Redis: keys under our prefix, the Lua scripts beside this file, and redis-py's errors
 translated into ours."""
 
-import base64
 import re
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,11 +110,3 @@ def _made_in(part: str) -> set[str]:
 
 def _words(text: str) -> set[str]:
     return set(re.findall(r"\w+", text))
-
-
-def webhook_secret(store: RedisStore) -> str:
-    """The service's own signing secret, made at first use."""
-    made = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
-    with store.guarded():
-        store.client.set(store.key("webhook_secret"), made, nx=True)
-        return str(store.client.get(store.key("webhook_secret")))

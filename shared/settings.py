@@ -133,6 +133,11 @@ class Settings(BaseSettings):
     key_requests_per_min: Annotated[int, Field(ge=0)] = Field(
         6000, description="Requests that a key may make in a minute; 0 for no bound."
     )
+    wrong_keys_per_min: Annotated[int, Field(ge=0)] = Field(
+        60,
+        description="Wrong keys from one address in a minute before they are told to wait; a right one "
+        "never is. 0 for no bound.",
+    )
     key_jobs: Annotated[int, Field(ge=0)] = Field(
         10_000, description="Jobs of a key that have not ended; 0 for no bound."
     )

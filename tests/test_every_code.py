@@ -79,6 +79,13 @@ def a_key_that_was_never_made(doors: Doors) -> TestResponse:
     return post(doors, headers=bearer("ananse_no"))
 
 
+@ANSWERS.produces("too_many_wrong_keys", wrong_keys_per_min=1)
+def a_second_key_that_was_never_made(doors: Doors) -> TestResponse:
+    make_key(doors.keys)
+    assert post(doors, headers=bearer("ananse_no")).status_code == 401
+    return post(doors, headers=bearer("ananse_no"))
+
+
 @ANSWERS.produces("forbidden")
 def a_key_that_may_only_read(doors: Doors) -> TestResponse:
     _, key = make_key(doors.keys, scopes=frozenset({Scope.READ}))

@@ -25,9 +25,10 @@ from shared.models import ModelCard, ModelSource, models_on, parse_models
 from shared.outcomes import Outcomes
 from shared.rebuild import Rebuild
 from shared.receivers import Receivers
-from shared.redis_store import RedisStore, connect, webhook_secret
+from shared.redis_store import RedisStore, connect
 from shared.settings import Settings, SettingsError
 from shared.task_queue import CeleryQueue, Dispatcher, make_celery, messages_of
+from shared.webhook_secrets import WebhookSecrets
 from worker import decoder_guards, tasks
 from worker.context import Context
 from worker.engine.engine import Engine
@@ -247,8 +248,8 @@ def fetchers_of(settings: Settings) -> dict[str, Fetcher]:
     return fetchers
 
 
-def secrets_of(settings: Settings, store: RedisStore) -> tuple[str, ...]:
-    """The settings', the current one first, else one that is made once and kept where all workers find it."""
+def secrets_of(settings: Settings, store: RedisStore) -> Callable[[], tuple[str, ...]]:
+    """The settings', the current one first, else those that are kept where all workers find them."""
     given = {
         "ANANSE_WEBHOOK_SECRET": settings.webhook_secret,
         "ANANSE_WEBHOOK_SECRET_PREVIOUS": settings.webhook_secret_previous,
@@ -259,4 +260,9 @@ def secrets_of(settings: Settings, store: RedisStore) -> tuple[str, ...]:
             key_of(secret)
         except ValueError as error:
             raise SettingsError(f"{name}: {error}") from error
-    return tuple(secrets.values()) or (webhook_secret(store),)
+    if secrets:
+        return lambda: tuple(secrets.values())
+    kept = WebhookSecrets(store)
+    # Here already, so that the first to ask for it is no message in a hurry.
+    kept.all()
+    return kept.all

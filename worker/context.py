@@ -1,6 +1,6 @@
 """What the steps of a job work with, put together once in `app.py`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from shared.blob_store import BlobStore
@@ -24,7 +24,8 @@ from worker.metrics import Metrics
 @dataclass(frozen=True, slots=True)
 class Context:
     """`engines` holds, by model name, each loaded model's engine and card; `fetchers`, by the scheme of an
-    address, who gets a recording from there; `guards` are the decoder's."""
+    address, who gets a recording from there; `guards` are the decoder's. `webhook_secrets` are asked for
+    at each message: they may be changed meanwhile."""
 
     name: str
     settings: Settings
@@ -38,7 +39,7 @@ class Context:
     leases: Leases
     engines: Mapping[str, tuple[Engine, ModelCard]]
     sender: Sender
-    webhook_secrets: tuple[str, ...]
+    webhook_secrets: Callable[[], tuple[str, ...]]
     receivers: Receivers
     fetchers: Mapping[str, Fetcher] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=Metrics)

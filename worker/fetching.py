@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 
 from shared import job_files
 from shared.blob_store import BlobMissing
-from shared.errors import FetchBlocked, FetchRefused, StorageFull
+from shared.errors import FetchBlocked, FetchRefused, FetchTooLarge, StorageFull
 from shared.job import Job
 from shared.log import get_logger
 from shared.media import Media
@@ -29,7 +29,7 @@ _log = get_logger()
 
 
 def fetch(held: Held, job: Job, context: Context) -> None:
-    """Address → recording. Raises the errors of `Fetcher`, StorageFull, BlobMissing."""
+    """Address → recording. Raises the errors of `Fetcher`, FetchTooLarge, StorageFull, BlobMissing."""
     began = time.monotonic()
     media = _taken(held, job, context)
     # The manifest first: whoever finds the recording by it must know what it is. While there is none, its
@@ -65,6 +65,8 @@ def _stored(download: Download, held: Held, job: Job, context: Context) -> Media
             size += len(chunk)
         if not size:
             raise FetchRefused("The server answered with nothing.")
+        if not context.ledger.has_room(job.id, size):
+            raise FetchTooLarge("With this recording the API key would have more stored than it may.")
         draft.keep()
     return replace(job.media, size_bytes=size, sha256=digest.hexdigest())
 

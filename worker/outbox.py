@@ -34,7 +34,7 @@ def deliver(held: Held, job: Job, context: Context) -> None:
             webhook_id=f"msg_{job.id}_{claim.step}",
             body=claim.body.encode(),
             url=job.options.webhook_url or "",
-            secrets=context.webhook_secrets,
+            secrets=context.webhook_secrets(),
             auth_header=_auth_header(job),
             now=at,
             traceparent=span.traceparent,

@@ -114,6 +114,12 @@ class Unauthorized(RequestError):
     code = "unauthorized"
 
 
+class TooManyWrongKeys(RequestError):
+    """Waiting makes none of them right."""
+
+    code = "too_many_wrong_keys"
+
+
 class Forbidden(RequestError):
     code = "forbidden"
 

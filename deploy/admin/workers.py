@@ -5,7 +5,7 @@ import time
 
 from deploy.admin import tables
 from deploy.admin.desk import Desk
-from shared.fleet import WorkerState
+from shared.fleet import DECODER_GUARDS, WorkerState
 
 
 def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -35,8 +35,8 @@ def _draw(desk: Desk, as_json: bool) -> None:
 
 
 def _text(workers: tuple[WorkerState, ...]) -> str:
-    head = ("WORKER", "HOST", "PID", "DEVICE", "MODELS", "SLOTS", "SPEED", "FILL", "MEMORY", "UP", "STATE")
-    return tables.table(head, [_row(worker) for worker in workers])
+    head = ("WORKER", "HOST", "PID", "DEVICE", "MODELS", "SLOTS", "SPEED", "FILL", "MEMORY", "UP")
+    return tables.table((*head, "GUARDS", "STATE"), [_row(worker) for worker in workers])
 
 
 def _row(worker: WorkerState) -> tuple[str, ...]:
@@ -54,5 +54,6 @@ def _row(worker: WorkerState) -> tuple[str, ...]:
         f"{max(fills):.0%}" if fills else tables.NOTHING,
         tables.size(worker.rss_bytes or worker.peak_rss_bytes),
         tables.amount(max(0.0, up_s) if up_s is not None else None),
+        f"{len(worker.guards)}/{DECODER_GUARDS}",
         condition(worker),
     )

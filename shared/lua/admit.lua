@@ -18,23 +18,10 @@ local function is_owner()
   return record.old_digest == digest and at < tonumber(record.old_until_ms)
 end
 
--- A bucket that fills again evenly: kept is the instant at which it is full.
-local function take()
-  local minute_ms = 60000
-  local each_ms = minute_ms / most
-  local full_at = math.max(tonumber(redis.call('GET', key('spent', id)) or 0), at)
-  local wait_ms = full_at + each_ms - at - minute_ms
-  if wait_ms > 0 then return {-1, math.ceil(wait_ms), math.ceil(full_at - at)} end
-  full_at = full_at + each_ms
-  local whole_ms = math.ceil(full_at - at)
-  redis.call('SET', key('spent', id), string.format('%.3f', full_at), 'PX', math.max(1, whole_ms))
-  return {math.floor((minute_ms - (full_at - at)) / each_ms + 0.0001), 0, whole_ms}
-end
-
 if not record.digest or not is_owner() then return {some, is_whole, at, -2, 0, 0, fields} end
 most = cjson.decode(record.limits).requests_per_min or most
 local taken = {-2, 0, 0}
-if most > 0 then taken = take() end
+if most > 0 then taken = take(key('spent', id), most) end
 if at - tonumber(redis.call('HGET', prefix .. 'used', id) or 0) >= stale_ms then
   redis.call('HSET', prefix .. 'used', id, at)
 end

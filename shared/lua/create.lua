@@ -18,8 +18,11 @@ local function owed()
   return sum
 end
 
--- What the key has too much of, if it takes this one more.
+-- What the key has too much of, if it takes this one more; 'never' where this one alone is too much for it.
 local function beyond()
+  local function is_never(more, most) return tonumber(most) > 0 and tonumber(more) > tonumber(most) end
+  if is_never(audio_ms, most_audio_ms) then return 'never_audio' end
+  if is_never(bytes, most_bytes) then return 'never_stored' end
   local held = redis.call('HMGET', key('usage', key_id), 'open', 'stored')
   local function is_too_much(has, more, most)
     return tonumber(most) > 0 and tonumber(has or 0) + tonumber(more) > tonumber(most)
@@ -62,6 +65,8 @@ if deadline_ms then redis.call('ZADD', prefix .. 'deadlines', created + tonumber
 redis.call('HINCRBY', prefix .. 'fresh', redis.call('HGET', key('job', id), 'model_name') or '', audio_ms)
 if key_id ~= '' then
   redis.call('HSET', key('job', id), 'key_id', key_id)
+  -- For a recording that is still to be fetched, and has no size yet.
+  if tonumber(most_bytes) > 0 then redis.call('HSET', key('job', id), 'most_stored', most_bytes) end
   redis.call('SADD', prefix .. 'holders', key_id)
   count_recording(id, tonumber(bytes))
 end

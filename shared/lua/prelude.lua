@@ -25,6 +25,19 @@ local function owned(...)
   return string.gsub(prefix, ':$', '-keys:') .. table.concat({...}, ':')
 end
 
+-- From a bucket that holds `most` and fills again evenly in a minute; kept is the instant at which it is full. What is left
+-- or -1 (there was none), ms until one more is free, ms until all are.
+local function take(bucket, most)
+  local at, each_ms = now(), MINUTE_MS / most
+  local full_at = math.max(tonumber(redis.call('GET', bucket) or 0), at)
+  local wait_ms = full_at + each_ms - at - MINUTE_MS
+  if wait_ms > 0 then return {-1, math.ceil(wait_ms), math.ceil(full_at - at)} end
+  full_at = full_at + each_ms
+  local whole_ms = math.ceil(full_at - at)
+  redis.call('SET', bucket, string.format('%.3f', full_at), 'PX', math.max(1, whole_ms))
+  return {math.floor((MINUTE_MS - (full_at - at)) / each_ms + 0.0001), 0, whole_ms}
+end
+
 local function ref(id, step)
   return id .. '/' .. step
 end

@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 from api.app import create_app
 from api.parts import EXTENSION, Parts
 from shared import job_files
+from shared.api_keys import new_id, new_secret, written
 from shared.job import Failure
 from shared.key_ring import KeyRing
 from shared.redis_store import RedisStore
@@ -154,6 +155,48 @@ def test_too_many_requests_are_told_when_to_come_again(another: Open, ring: KeyR
     assert status(client, make_key(ring, "kofi")[1]) == 200
 
 
+def test_wrong_keys_are_told_to_wait_and_right_ones_let_in(another: Open, ring: KeyRing) -> None:
+    """All of one address, as behind a proxy."""
+    client = another(wrong_keys_per_min=3)
+    _, key = make_key(ring)
+    _, gone = make_key(ring, "gone", revoked_ms=1)
+    wrong = ["sk-anything", key[:-1] + "?", written(new_id(), new_secret())]
+    assert [status(client, one) for one in wrong] == [401] * 3
+
+    for one in wrong:
+        answer = client.get("/v1/jobs", headers=bearer(one))
+        assert (answer.status_code, answer.json["code"]) == (429, "too_many_wrong_keys")
+        assert int(answer.headers["Retry-After"]) in range(15, 21)
+    # Who has none, or one of another day, is told that.
+    assert [status(client), status(client, gone)] == [401, 401]
+    assert status(client, key) == 200
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("203.0.113.7", "203.0.113.8", 401),
+        ("203.0.113.7", "::ffff:203.0.113.7", 429),
+        ("2001:db8::1", "2001:db8::ffff:2", 429),
+        ("2001:db8::1", "2001:db8:0:1::1", 401),
+    ],
+)
+def test_wrong_keys_count_for_whom_the_address_belongs_to(
+    another: Open, ring: KeyRing, first: str, second: str, expected: int
+) -> None:
+    make_key(ring)
+    client = another(wrong_keys_per_min=1)
+
+    told = [
+        client.get(
+            "/v1/jobs", headers=bearer("wrong"), environ_overrides={"REMOTE_ADDR": address}
+        ).status_code
+        for address in (first, second)
+    ]
+
+    assert told == [401, expected]
+
+
 def test_a_full_key_is_told_before_its_recording_is_read(
     another: Open, ring: KeyRing, parts: Parts, recording: bytes
 ) -> None:
@@ -191,6 +234,34 @@ def test_the_reached_limit_stands_in_the_headers(another: Open, ring: KeyRing, r
     assert codes == [202, 429]
     assert f'"stored-bytes";q={len(recording)}' in answer.headers["RateLimit-Policy"]
     assert answer.headers["RateLimit"].endswith('"stored-bytes";r=0')
+
+
+@pytest.mark.parametrize("limit", [{"key_audio_s": 0.05}, {"key_stored_bytes": 1000}])
+def test_a_recording_that_never_fits_is_not_told_to_wait(
+    another: Open, ring: KeyRing, recording: bytes, limit: dict[str, float]
+) -> None:
+    """With an Idempotency-Key it is read first, and gone again."""
+    _, key = make_key(ring)
+    client = another(**limit)
+    for more in ({}, {"Idempotency-Key": "k"}):
+        body = {"data": recording, "content_type": "audio/wav", "headers": bearer(key) | more}
+
+        answer = client.post("/v1/jobs", **body)
+
+        assert (answer.status_code, answer.json["code"]) == (413, "too_large")
+        assert "the API key may have" in answer.json["detail"]
+        assert "Retry-After" not in answer.headers
+
+
+def test_what_never_fits_is_refused_unread(another: Open, ring: KeyRing) -> None:
+    _, key = make_key(ring)
+    stream = BytesIO(bytes(200_000))
+    sent = {"input_stream": stream, "content_type": "audio/wav", "headers": bearer(key)}
+
+    answer = another(key_stored_bytes=100_000).post("/v1/jobs", **sent)
+
+    assert (answer.status_code, answer.json["code"]) == (413, "too_large")
+    assert stream.tell() == 0
 
 
 def test_a_retry_counts_for_who_retries(

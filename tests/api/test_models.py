@@ -34,6 +34,19 @@ def test_live_model_tells_its_abilities_and_speed_but_no_folder(
     assert "models/" not in answer.text
 
 
+def test_a_wall_that_is_missing_on_one_worker_is_not_told_of_all(client: FlaskClient, parts: Parts) -> None:
+    abilities = Abilities(("en",), ("transcribe",), True, False, False, False)
+    card = ModelCard("synthetic-en", "models/x", "r1", "cpu", "float32", 1, abilities)
+    assert client.get("/v1/models").json["models"][0]["decoder_guards"] is None
+
+    told = []
+    for name, guards in (("w-1", ("namespaces", "system_calls")), ("w-2", ("system_calls",)), ("w-3", ())):
+        parts.fleet.beat(WorkerState(name, (card,), {}, guards=guards))
+        told.append(client.get("/v1/models").json["models"][0]["decoder_guards"])
+
+    assert told == [["namespaces", "system_calls"], ["system_calls"], []]
+
+
 def test_where_a_model_is_served_and_whether_it_is_in_memory(client: FlaskClient, parts: Parts) -> None:
     abilities = Abilities(("en",), ("transcribe",), True, False, False, False)
     for name, device, is_loaded in (("w-1", "cuda:1", 1.0), ("w-2", "cuda:1", 0.0), ("w-3", "cpu", 1.0)):

@@ -12,21 +12,27 @@ from tests.corpus.mutants import mutant, mutants
 from tests.corpus.own_files import own_files
 
 MUTANTS = 200
+MUTANTS_OF_THEIRS = 610
+"""With the files themselves some 700 (T8)."""
 
 
 @pytest.mark.redis
 @pytest.mark.service
 @pytest.mark.slow
 @pytest.mark.calm
-def test_files_that_others_collected(settings: Settings, store: RedisStore, tmp_path: Path) -> None:
+def test_files_that_others_collected_and_their_mutants(
+    settings: Settings, store: RedisStore, tmp_path: Path
+) -> None:
     files = mutagen_files()
 
     with course(settings, store, tmp_path) as run:
         run.run(files.items())
+        whole = run.ends["completed"]
+        run.run(mutants(files, MUTANTS_OF_THEIRS))
 
     assert run.faults == []
-    assert run.ends["completed"] >= 40
-    assert run.ends.total() == len(files)
+    assert whole >= 40
+    assert run.ends.total() == len(files) + MUTANTS_OF_THEIRS >= 700
 
 
 @pytest.mark.redis

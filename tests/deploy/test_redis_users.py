@@ -1,8 +1,11 @@
 """The rights of each role on a real Redis: a whole job with them, and what they are refused."""
 
 import importlib.util
+import os
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +15,11 @@ import pytest
 from redis import Redis
 from redis.exceptions import AuthenticationError, ResponseError
 
+from deploy.plan import CHECKOUT
 from deploy.redis_users import RULES, acl
 from shared.fleet import Fleet
 from shared.redis_store import RedisStore, connect
-from shared.settings import Settings
+from shared.settings import PREFIX, Settings
 from tests.support.api_server import api_server
 from tests.support.flower import flower
 from tests.support.redis_server import running
@@ -192,6 +196,41 @@ def test_a_script_reaches_no_further_than_its_caller(guarded: Guarded, role: str
 def test_a_stranger_is_not_let_in(guarded: Guarded, url: str) -> None:
     with Redis.from_url(url.format(port=guarded.port)) as stranger, pytest.raises(AuthenticationError):
         stranger.ping()
+
+
+def keys_as(guarded: Guarded, role: str, folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    settings = {
+        "REDIS_URL": guarded.url(role),
+        "BLOB_URL": f"file://{folder}/blobs",
+        "STATE_DIR": str(folder),
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "deploy.cli", "keys", *words],
+        cwd=CHECKOUT,
+        env=os.environ | {f"{PREFIX}{name}": value for name, value in settings.items()},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize("role", ["keys", "worker"])
+def test_keys_are_made_where_they_are_to_be(guarded: Guarded, tmp_path: Path, role: str) -> None:
+    made = keys_as(guarded, role, tmp_path, "create", f"by-{role}")
+
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.startswith("ananse_")
+
+
+def test_in_the_api_s_container_it_is_said_where_keys_are_made(guarded: Guarded, tmp_path: Path) -> None:
+    refused = keys_as(guarded, "api", tmp_path, "create", "phones")
+
+    assert refused.returncode == 1
+    assert "docker compose run --rm keys" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    # Nothing is left of it, the copy included.
+    assert not list(tmp_path.rglob("key.json"))
+    assert keys_as(guarded, "api", tmp_path, "list").returncode == 0
 
 
 def test_the_file_holds_no_password() -> None:

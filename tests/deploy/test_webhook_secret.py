@@ -7,8 +7,9 @@ from pydantic import SecretStr
 
 from deploy.errors import StartError
 from deploy.webhook_secret import read
-from shared.redis_store import RedisStore, webhook_secret
+from shared.redis_store import RedisStore
 from shared.settings import Settings
+from shared.webhook_secrets import WebhookSecrets
 
 SECRET = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 
@@ -19,7 +20,7 @@ def test_the_setting_goes_first() -> None:
 
 @pytest.mark.redis
 def test_it_is_the_one_that_workers_sign_with(settings: Settings, store: RedisStore) -> None:
-    assert read(settings) == webhook_secret(store)
+    assert (read(settings),) == WebhookSecrets(store).all()
 
 
 def test_a_service_that_is_down_is_said_so(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from shared.job import Delivery
 from shared.ledger import DELIVER, Ledger
 from shared.redis_store import RedisStore
 from shared.settings import PREFIX, Settings
+from shared.webhook_secrets import WebhookSecrets
 from tests.support.jobs import NOW, submit
 
 pytestmark = pytest.mark.redis
@@ -57,6 +58,33 @@ def test_a_disabled_receiver_is_seen_without_its_secrets(webhooks: Webhooks, gon
     assert "gone" in text
     assert [(row["url"], row["reason"]) for row in rows] == [("https://hooks.example/in", "gone")]
     assert "marker" not in text + json.dumps(rows)
+
+
+def test_a_new_secret_is_told_and_the_old_one_signs_on(webhooks: Webhooks, store: RedisStore) -> None:
+    (old,) = WebhookSecrets(store).all()
+
+    status, text = webhooks("rotate", "--overlap", "12h")
+
+    new = text.splitlines()[0]
+    assert status == 0
+    assert "two signatures" in text
+    assert WebhookSecrets(store).all() == (new, old)
+    assert 0 < store.client.ttl(store.key("webhook_secret_before")) <= 12 * 3600
+    assert "alone" in webhooks("rotate", "--overlap", "0")[1]
+    assert len(WebhookSecrets(store).all()) == 1
+
+
+def test_a_secret_of_the_settings_is_changed_there(
+    webhooks: Webhooks, store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = WebhookSecrets(store).all()
+    monkeypatch.setenv(f"{PREFIX}WEBHOOK_SECRET", "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")
+
+    status, text = webhooks("rotate")
+
+    assert status == 1
+    assert "ANANSE_WEBHOOK_SECRET_PREVIOUS" in text
+    assert WebhookSecrets(store).all() == kept
 
 
 def test_a_replay_sends_it_again_and_enables_it(webhooks: Webhooks, gone: str, store: RedisStore) -> None:

@@ -74,6 +74,7 @@ def _served(folder: Path) -> Iterator[tuple[str, str]]:
             max_wait_s=0.2,
             upload_idle_s=2,
             key_requests_per_min=0,
+            wrong_keys_per_min=0,
         )
         store = RedisStore(client)
         fleet = Fleet(store)

@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from shared.errors import StorageFull, StoreUnavailable
 from shared.job_store import JobStore
 from shared.ledger import PREPARE, Ledger
-from shared.redis_store import RedisStore, connect, webhook_secret
+from shared.redis_store import RedisStore, connect
 from tests.support.jobs import submit
 from tests.support.redis_server import find_binary, redis_server
 
@@ -130,14 +130,6 @@ def test_a_script_that_redis_has_forgotten_is_sent_again(store: RedisStore) -> N
     store.client.script_flush()
 
     assert submit(store, "job_2").id == "job_2"
-
-
-def test_the_webhook_secret_is_made_once(store: RedisStore, tmp_path: Path) -> None:
-    secret = webhook_secret(store)
-
-    assert webhook_secret(store) == secret
-    assert secret.startswith("whsec_")
-    assert len(secret) > 40
 
 
 def test_a_script_brings_of_the_prelude_only_what_it_uses(store: RedisStore, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 from shared import job_files
 from shared.api_keys import Limits
 from shared.blob_store import BlobStore
-from shared.errors import LimitReached, TooManyJobs, TooMuchAudio, TooMuchStored
+from shared.errors import LimitReached, TooManyJobs, TooMuchAudio, TooMuchStored, UploadTooLarge
 from shared.job import Options, Status
 from shared.job_store import JobStore, NewJob
 from shared.ledger import PREPARE, Ledger
@@ -87,6 +87,19 @@ def test_what_just_fits_is_taken(store: RedisStore, usage: Usage) -> None:
     create(store, new("job_0", audio_s=100.0, size_bytes=1000))
 
     assert usage.of("key-a") == Used(1, 100.0, 1000)
+
+
+@pytest.mark.parametrize("one", [{"audio_s": 100.1}, {"size_bytes": 1001}])
+def test_what_alone_is_too_much_is_never_promised_a_place(
+    store: RedisStore, usage: Usage, one: dict[str, float]
+) -> None:
+    with pytest.raises(UploadTooLarge) as refused:
+        create(store, new("job_0", **one))  # type: ignore[arg-type]
+
+    assert not refused.value.retryable
+    assert refused.value.retry_after_s is None
+    assert "alone" in refused.value.detail
+    assert usage.of("key-a") == Used()
 
 
 def test_a_job_that_was_taken_is_known_again_above_the_limit(store: RedisStore) -> None:

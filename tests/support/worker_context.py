@@ -59,7 +59,7 @@ def worker_context(
             sender=GuardedSender(
                 settings.webhook_timeout_s, settings.webhook_allow, ssl_context=ssl.create_default_context()
             ),
-            webhook_secrets=(SECRET,),
+            webhook_secrets=lambda: (SECRET,),
             receivers=Receivers(store),
             fetchers=fetchers_of(settings),
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.fleet import Fleet
+from shared.fleet import DECODER_GUARDS, Fleet
 from shared.redis_store import RedisStore
 from shared.settings import Settings
 from tests.support.ordinary_user import can_be_had, ordinary_user
@@ -82,3 +82,7 @@ def test_a_worker_tells_its_guards(settings: Settings, store: RedisStore, tmp_pa
     assert worker.guards == examine(settings)
     assert "system_calls" in worker.guards
     assert '"decoder_guard' in (tmp_path / "worker.log").read_text()
+
+
+def test_the_operator_is_told_of_how_many() -> None:
+    assert len(Guard) == DECODER_GUARDS

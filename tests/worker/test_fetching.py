@@ -17,6 +17,7 @@ from shared.redis_store import RedisStore
 from shared.settings import Settings
 from tests.support.codes import Case, Doors, opened, sound
 from tests.support.jobs import lapse_lease
+from tests.support.keys import bearer, make_key
 from tests.support.object_store import BUCKET, KEY, SECRET, ObjectStore
 from tests.support.waiting import wait_until
 from tests.worker.receiver import http, receiver
@@ -65,6 +66,30 @@ def test_secrets_of_the_address_go_when_the_recording_has_come(doors: Doors) -> 
     assert not blobs.exists(job_files.source(job_id))
     assert job_files.read_manifest(blobs, job_id).media.sha256 == hashlib.sha256(SOUND).hexdigest()
     assert b"marker" not in blobs.read(job_files.manifest(job_id))
+
+
+def test_a_key_has_no_more_stored_by_fetching_than_by_sending(settings: Settings, store: RedisStore) -> None:
+    """Asked for all at once, while the key has nothing stored."""
+    bounds = {"fetch_allow": LOOPBACK, "key_stored_bytes": 2 * len(SOUND) + 1}
+    with (
+        opened(settings, store, Case(lambda doors: None, bounds)) as doors,
+        receiver(http(200, SOUND)) as server,
+    ):
+        key, secret = make_key(doors.keys)
+        jobs = []
+        for number in range(3):
+            asked = {"audio_url": server.url(path=f"/{number}.wav"), "vad": "off"}
+            sent = doors.client.post("/v1/jobs", json=asked, headers=bearer(secret))
+            assert sent.status_code == 202, sent.text
+            jobs.append(doors.work(sent.json["id"], FETCH))
+
+        told = [doors.client.get(f"/v1/jobs/{one}", headers=bearer(secret)).json for one in jobs]
+
+        assert [one["status"] for one in told] == ["running", "running", "failed"]
+        assert (told[2]["error"]["code"], told[2]["error"]["retryable"]) == ("fetch_too_large", False)
+        assert not doors.parts.blobs.exists(job_files.media(jobs[2]))
+        assert doors.parts.usage.of(key.id).stored_bytes == 2 * len(SOUND)
+        assert doors.parts.usage.recount() == 0
 
 
 def test_how_far_it_is_can_be_read_meanwhile(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:

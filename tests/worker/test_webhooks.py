@@ -15,6 +15,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from shared.redis_store import RedisStore
 from shared.settings import Settings, SettingsError
+from shared.webhook_secrets import WebhookSecrets
 from tests.support.webhook_check import is_genuine
 from worker.app import secrets_of
 from worker.webhooks import key_of, signed_headers
@@ -68,10 +69,14 @@ def test_the_clock_of_another_zone_is_the_same_instant() -> None:
 def test_the_worker_signs_with_the_secret_and_the_one_before(store: RedisStore) -> None:
     both = Settings(webhook_secret=NEW, webhook_secret_previous=OLD)
 
-    assert secrets_of(both, store) == (NEW, OLD)
-    assert secrets_of(Settings(webhook_secret=NEW), store) == (NEW,)
-    (made,) = secrets_of(Settings(), store)
+    assert secrets_of(both, store)() == (NEW, OLD)
+    assert secrets_of(Settings(webhook_secret=NEW), store)() == (NEW,)
+    ask = secrets_of(Settings(), store)
+    (made,) = ask()
     assert made.startswith("whsec_")
+    # Changed while the worker is up.
+    changed = WebhookSecrets(store).rotate(overlap_s=60)
+    assert ask() == (changed, made)
     with pytest.raises(SettingsError, match="ANANSE_WEBHOOK_SECRET_PREVIOUS"):
         secrets_of(Settings(webhook_secret=NEW, webhook_secret_previous="whsec_!"), store)
     with pytest.raises(ValueError, match="needs a webhook_secret"):

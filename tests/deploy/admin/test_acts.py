@@ -78,13 +78,15 @@ def test_queues_of_a_service_that_was_never_used_are_none(admin: Admin) -> None:
 def test_workers_tell_what_they_are_and_do(admin: Admin, hand: WorkerHand, fleet: Fleet) -> None:
     hand.come_up()
     (worker,) = fleet.live()
-    fleet.beat(replace(worker, host="box", pid=7, busy=3, rss_bytes=3 * 2**29, started_at=1.0))
+    fleet.beat(
+        replace(worker, host="box", pid=7, busy=3, rss_bytes=3 * 2**29, started_at=1.0, guards=("a", "b"))
+    )
 
     (row,) = json.loads(admin("workers", "--json").out)
     assert (row["name"], row["busy"], row["state"]) == (WORKER, 3, "working")
 
     text = admin("workers").out
-    for cell in (WORKER, "box", "cpu", MODEL, "3/8", "12 x", "1.5 GiB", "working"):
+    for cell in (WORKER, "box", "cpu", MODEL, "3/8", "12 x", "1.5 GiB", "2/4", "working"):
         assert cell in text
 
 

@@ -27,6 +27,7 @@ from tests.deploy.kubernetes.manifests import (
     read,
 )
 from tests.deploy.kubernetes.schemas import SCHEMAS
+from worker.connections import PORTS
 
 VERSIONS = ("1.30", "1.37")
 """Of Kubernetes: the oldest and the newest that the manifests are held against."""
@@ -270,17 +271,18 @@ def test_nobody_is_spoken_to_but_by_those_who_must() -> None:
 
 
 def test_nobody_speaks_to_private_networks_or_to_the_cloud_s_own_address() -> None:
-    reach = [
-        (peer["ipBlock"], rule["ports"])
+    reach = {
+        policy["metadata"]["name"]: (peer["ipBlock"], {port["port"] for port in rule["ports"]})
         for policy in of_kind(FULL, "NetworkPolicy")
         for rule in policy["spec"].get("egress", ())
         for peer in rule["to"]
         if "ipBlock" in peer
-    ]
-    assert len(reach) == 2
-    for block, ports in reach:
+    }
+    for block, _ in reach.values():
         assert {"10.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"} <= set(block["except"])
-        assert [port["port"] for port in ports] == [443]
+    # Webhooks and recordings are promised over http and https: where the guarded client goes, the network
+    # lets it.
+    assert {name: ports for name, (_, ports) in reach.items()} == {"api": {443}, "worker": set(PORTS)}
 
 
 def test_each_scaled_deployment_is_scaled_on_the_model_it_serves() -> None:
