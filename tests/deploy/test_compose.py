@@ -3,196 +3,182 @@
 Needs `docker` with its compose plugin, and skips without. Prints what it saw (`pytest -s`).
 """
 
+import json
 import os
-import shutil
-import socket
 import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import httpx
+import jiwer
 import pytest
 
-from deploy.plan import CHECKOUT
+from tests.deploy.composed import CLIP, START_S, Client, Composed, Load, free_port, has_compose
 from tests.support.oracle import references, words
 from tests.support.service import SAMPLES
 from tests.support.waiting import wait_until
+from worker.engine.decoder.sandbox import Guard
 
 pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(5400)]
 
-CLIP = SAMPLES / "short-1.flac"
-START_S = 900
+PORTS = ("ANANSE_PORT", "ANANSE_FLOWER_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT")
+PARTS = ("api", "worker", "flower", "redis")
+LONG = SAMPLES / "five-minutes.flac"
 
 
-def has_compose() -> bool:
-    if not shutil.which("docker"):
-        return False
-    return subprocess.run(["docker", "compose", "version"], capture_output=True).returncode == 0
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
-
-
-@dataclass
-class Composed:
-    """One project of its own; `url` is the API's."""
-
-    name: str
-    environment: dict[str, str]
-    url: str
-    began: float = field(default_factory=time.monotonic)
-
-    def compose(self, *words: str) -> str:
-        command = ["docker", "compose", "-p", self.name, "-f", str(CHECKOUT / "docker-compose.yml"), *words]
-        return self._run(command)
-
-    def docker(self, *words: str) -> str:
-        return self._run(["docker", *words])
-
-    def container(self, service: str, number: int = 1) -> str:
-        return f"{self.name}-{service}-{number}"
-
-    def health(self, container: str) -> str:
-        return self.docker("inspect", "-f", "{{.State.Health.Status}}", container).strip()
-
-    def state(self, container: str, what: str) -> str:
-        return self.docker("inspect", "-f", f"{{{{.State.{what}}}}}", container).strip()
-
-    def say(self, what: str) -> None:
-        sys.stdout.write(f"{time.monotonic() - self.began:7.1f} s  {what}\n")
-        sys.stdout.flush()
-
-    def _run(self, command: list[str]) -> str:
-        done = subprocess.run(command, env=self.environment, cwd=CHECKOUT, text=True, capture_output=True)
-        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-        return done.stdout
-
-
-class Load:
-    """Sends a clip again and again until told to stop, each with a key of its own and as long as it takes:
-    a client that was not answered asks again."""
-
-    def __init__(self, url: str, pause_s: float = 0.5) -> None:
-        self.jobs: list[str] = []
-        self.refused = 0
-        self._url = url
-        self._pause_s = pause_s
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> "Load":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        content = CLIP.read_bytes()
-        number = 0
-        with httpx.Client(base_url=self._url, trust_env=False, timeout=30) as client:
-            while not self._stop.wait(self._pause_s):
-                number += 1
-                headers = {"Idempotency-Key": f"trial-{number}", "Content-Type": "audio/flac"}
-                while (job := self._sent(client, content, headers)) is None:
-                    self.refused += 1
-                    time.sleep(self._pause_s)
-                self.jobs.append(job)
-
-    def _sent(self, client: httpx.Client, content: bytes, headers: dict[str, str]) -> str | None:
-        try:
-            answer = client.post("/v1/jobs", params={"reuse": "off"}, content=content, headers=headers)
-        except httpx.TransportError:
-            return None
-        return str(answer.json()["id"]) if answer.status_code == 202 else None
-
-
-@pytest.fixture
-def composed(tmp_path: Path) -> Iterator[Composed]:
+@pytest.fixture(scope="module")
+def composed() -> Iterator[Composed]:
+    """Up and healthy; at the end nothing of it is left."""
     if not has_compose():
         pytest.skip("no docker with compose")
-    port = free_port()
-    ours = {"ANANSE_PORT": str(port), "ANANSE_FLOWER_PORT": str(free_port()), "COMPOSE_PROFILES": ""}
-    service = Composed("ananse-trial", os.environ | ours, f"http://127.0.0.1:{port}")
+    ports = {name: str(free_port()) for name in PORTS}
+    environment = os.environ | ports | {"COMPOSE_PROFILES": ""}
+    service = Composed("ananse-trial", environment, f"http://127.0.0.1:{ports['ANANSE_PORT']}")
+    # What a run that was killed has left.
+    service.take_down()
     try:
         service.compose("build", "api", "worker")
         service.say("built")
+        service.began = time.monotonic()
+        service.compose("up", "-d", "--wait")
+        service.say("up, all healthy")
         yield service
     finally:
-        service.compose("down", "-v")
+        service.take_down()
+        left = service.left()
+    assert left == []
 
 
-def test_a_composed_service_lives_through_a_day(composed: Composed) -> None:
-    composed.began = time.monotonic()
-    composed.compose("up", "-d", "--wait")
-    composed.say("up, all healthy")
+@pytest.fixture
+def client(composed: Composed) -> Iterator[Client]:
+    client = Client(composed.url)
+    yield client
+    client.close()
 
-    with httpx.Client(base_url=composed.url, trust_env=False, timeout=60) as client:
 
-        def workers() -> int:
-            try:
-                return int(client.get("/readyz").json()["workers"])
-            except (httpx.TransportError, KeyError):
-                return -1
+def test_the_first_recording_is_transcribed(composed: Composed, client: Client) -> None:
+    job = client.send(CLIP, word_timestamps="true")
+    wait_until(lambda: client.status(job) == "completed", START_S)
+    text = client.text(job)
 
-        def status(job: str) -> str:
-            return str(client.get(f"/v1/jobs/{job}").json()["status"])
+    assert words(text) == words(references()[CLIP.name]["text"])
+    composed.say(f"transcribed: {text.strip()[:60]}")
 
-        sent = client.post("/v1/jobs", files={"file": CLIP.read_bytes()}, data={"word_timestamps": "true"})
-        job = sent.json()["id"]
-        wait_until(lambda: status(job) == "completed", 120)
-        text = client.get(f"/v1/jobs/{job}/transcript", params={"format": "text"}).text
-        assert words(text) == words(references()[CLIP.name]["text"])
-        composed.say(f"transcribed: {text.strip()[:60]}")
 
-        composed.compose("up", "-d", "--no-recreate", "--scale", "worker=3")
-        wait_until(lambda: workers() == 3, START_S)
-        composed.say("three workers")
-        names = [composed.container("worker", number) for number in (1, 2, 3)]
+@pytest.mark.parametrize("part", PARTS)
+def test_a_container_is_shut_in(composed: Composed, part: str) -> None:
+    """As the engine has it, not as the file says."""
+    told = composed.inspect(composed.container(part))
+    published = [port for ports in told["HostConfig"]["PortBindings"].values() for port in ports or ()]
 
-        with Load(composed.url) as load:
-            wait_until(lambda: len(load.jobs) > 5, 120)
-            victim = names[1]
-            before = composed.state(victim, "StartedAt")
-            # Everything in there but its init, which then ends too; the restart policy brings it back.
-            subprocess.run(["docker", "exec", victim, "sh", "-c", "kill -9 -1"], env=composed.environment)
-            wait_until(lambda: composed.state(victim, "StartedAt") != before, 60)
-            composed.say("one worker was killed with -9 and has been started again")
-            wait_until(lambda: composed.health(victim) == "healthy", START_S)
-            composed.say(f"it is healthy; {len(load.jobs)} jobs were taken so far")
+    assert told["HostConfig"]["ReadonlyRootfs"] is True
+    assert told["Config"]["User"].split(":")[0] not in ("", "0", "root")
+    assert {port["HostIp"] for port in published} <= {"127.0.0.1"}
+    assert told["State"]["Health"]["Status"] == "healthy"
+    inside = composed.docker("exec", composed.container(part), "cat", "/proc/self/status")
+    status = dict(line.split(":", 1) for line in inside.splitlines())
+    assert int(status["CapEff"], 16) == 0
+    assert status["NoNewPrivs"].strip() == "1"
+    assert status["Seccomp"].strip() == "2"
 
-            for name in names:
-                composed.docker("restart", "-t", "40", name)
-                wait_until(lambda name=name: composed.health(name) == "healthy", START_S)  # type: ignore[misc]
-                composed.say(f"{name} restarted and healthy")
-            composed.docker("restart", "-t", "40", composed.container("api"))
-            wait_until(lambda: composed.health(composed.container("api")) == "healthy", START_S)
-            composed.say("the API restarted and healthy")
-            composed.docker("restart", "-t", "40", composed.container("redis"))
-            wait_until(lambda: composed.health(composed.container("redis")) == "healthy", START_S)
-            composed.say("Redis restarted and healthy")
-            taken = len(load.jobs)
-            wait_until(lambda: len(load.jobs) > taken + 5, 120)
 
-        unfinished = set(load.jobs)
+def test_commands_work_where_the_page_says(composed: Composed) -> None:
+    (worker,) = json.loads(composed.compose("exec", "-T", "api", "ananse", "admin", "workers", "--json"))
+    assert Guard.SYSTEM_CALLS in worker["guards"]
+    composed.say(f"around the decoder: {', '.join(worker['guards'])}")
+    for part in ("api", "worker"):
+        assert "synthetic-en" in composed.compose("exec", "-T", part, "ananse", "admin", "queues")
+        assert composed.compose("exec", "-T", part, "ananse", "webhooks", "list").strip()
+    secrets = {composed.compose("exec", "-T", part, "ananse", "webhook-secret") for part in ("api", "worker")}
+    assert len(secrets) == 1
+    assert secrets.pop().startswith("whsec_")
+    assert "hear" in composed.compose("exec", "-T", "api", "ananse", "demo")
 
-        def all_ended() -> bool:
-            unfinished.difference_update(
-                [job for job in sorted(unfinished) if status(job) not in ("queued", "running")]
-            )
-            return not unfinished
 
-        wait_until(all_ended, START_S)
-        ends = [status(job) for job in load.jobs]
-        composed.say(
-            f"{len(ends)} jobs taken, {ends.count('completed')} completed; {load.refused} tries repeated"
+def test_a_worker_that_is_stopped_hands_its_job_back(composed: Composed, client: Client) -> None:
+    job = client.send(LONG, reuse="off")
+    wait_until(lambda: client.job(job)["progress"]["done_s"] > 0, START_S)
+    began = time.monotonic()
+    composed.docker("stop", "-t", "40", composed.container("worker"))
+    took_s = time.monotonic() - began
+    done_s = client.job(job)["progress"]["done_s"]
+
+    composed.say(f"a worker with {done_s:.0f} s of {LONG.name} done stopped within {took_s:.1f} s")
+    assert composed.state(composed.container("worker"), "ExitCode") == "0"
+    assert client.status(job) != "failed"
+    composed.docker("start", composed.container("worker"))
+    wait_until(lambda: client.status(job) == "completed", START_S)
+    assert jiwer.wer(words(references()[LONG.name]["text"]), words(client.text(job))) < 0.2
+    composed.say("started again, it went on from there and ended")
+
+
+def test_prometheus_reads_every_part(composed: Composed) -> None:
+    composed.compose("--profile", "observe", "up", "-d", "--no-recreate", "--wait", "prometheus")
+    url = f"http://127.0.0.1:{composed.environment['PROMETHEUS_PORT']}"
+    with httpx.Client(base_url=url, trust_env=False, timeout=60) as prometheus:
+
+        def up() -> set[str]:
+            targets = prometheus.get("/api/v1/targets").json()["data"]["activeTargets"]
+            return {one["labels"]["job"] for one in targets if one["health"] == "up"}
+
+        def shown(query: str) -> list[str]:
+            found = prometheus.get("/api/v1/query", params={"query": query}).json()["data"]["result"]
+            return [one["value"][1] for one in found]
+
+        wait_until(lambda: up() == {"api", "worker", "flower"}, START_S)
+        wait_until(lambda: shown("max(ananse_workers)") == ["1"], START_S)
+        groups = prometheus.get("/api/v1/rules").json()["data"]["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    assert rules
+    assert {rule["health"] for rule in rules} <= {"ok", "unknown"}
+    composed.say(f"Prometheus reads API, worker and Flower, and knows {len(rules)} rules")
+
+
+def test_it_lives_through_a_day(composed: Composed, client: Client) -> None:
+    composed.compose("up", "-d", "--no-recreate", "--scale", "worker=3")
+    wait_until(lambda: client.workers() == 3, START_S)
+    composed.say("three workers")
+    names = [composed.container("worker", number) for number in (1, 2, 3)]
+
+    with Load(composed.url) as load:
+        wait_until(lambda: len(load.jobs) > 5, START_S)
+        victim = names[1]
+        before = composed.state(victim, "StartedAt")
+        # Everything in there but its init, which then ends too; the restart policy brings it back.
+        subprocess.run(["docker", "exec", victim, "sh", "-c", "kill -9 -1"], env=composed.environment)
+        wait_until(lambda: composed.state(victim, "StartedAt") != before, START_S)
+        composed.say("one worker was killed with -9 and has been started again")
+        wait_until(lambda: composed.health(victim) == "healthy", START_S)
+        composed.say(f"it is healthy; {len(load.jobs)} jobs were taken so far")
+
+        for name in [*names, *map(composed.container, ("api", "redis"))]:
+            composed.docker("restart", "-t", "40", name)
+            wait_until(lambda name=name: composed.health(name) == "healthy", START_S)  # type: ignore[misc]
+            composed.say(f"{name} restarted and healthy")
+        taken = len(load.jobs)
+        wait_until(lambda: len(load.jobs) > taken + 5, START_S)
+
+    unfinished = set(load.jobs)
+
+    def all_ended() -> bool:
+        unfinished.difference_update(
+            [job for job in sorted(unfinished) if client.status(job) not in ("queued", "running")]
         )
-        assert set(ends) == {"completed"}
-        assert len(set(load.jobs)) == len(load.jobs)
+        return not unfinished
+
+    wait_until(all_ended, START_S)
+    ends = [client.status(job) for job in load.jobs]
+    composed.say(
+        f"{len(ends)} jobs taken, {ends.count('completed')} completed; {load.refused} tries repeated"
+    )
+    assert set(ends) == {"completed"}
+    assert len(set(load.jobs)) == len(load.jobs)
+
+
+def test_a_key_is_made_by_its_own_container(composed: Composed) -> None:
+    """The last one here: from then on every request needs one."""
+    key = composed.compose("run", "--rm", "-T", "keys", "create", "trial").strip().splitlines()[-1]
+    assert "trial" in composed.compose("run", "--rm", "-T", "keys", "list")
+    with httpx.Client(base_url=composed.url, trust_env=False, timeout=60) as http:
+        wait_until(lambda: http.get("/v1/jobs").status_code == 401, START_S)
+        assert http.get("/v1/jobs", headers={"Authorization": f"Bearer {key}"}).status_code == 200

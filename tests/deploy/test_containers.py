@@ -182,6 +182,22 @@ def test_everybody_s_health_is_asked_for(name: str) -> None:
     assert name in ("api", "worker", "worker-gpu") or service["healthcheck"]["test"]
 
 
+@pytest.mark.parametrize("name", [name for name in ONE_SHOTS if name != "keys"])
+def test_somebody_waits_for_what_ends_by_itself(name: str) -> None:
+    """`up --wait` takes the end of a container for a failure, unless another one depends on it."""
+    needs = [service.get("depends_on", {}) for service in services().values()]
+    conditions = {need[name]["condition"] for need in needs if name in need}
+    assert conditions == {"service_completed_successfully"}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_nobody_needs_what_a_profile_may_leave_out(name: str) -> None:
+    own = set(services()[name].get("profiles", ()))
+    for needed, how in services()[name].get("depends_on", {}).items():
+        with_it = set(services()[needed].get("profiles", ()))
+        assert not with_it or own & with_it == own != set() or how["required"] is False
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_a_stop_leaves_time_to_hand_back(name: str) -> None:
     grace = int(services()[name].get("stop_grace_period", "10s").removesuffix("s"))

@@ -202,6 +202,16 @@ def test_secrets_are_named_as_in_the_example(workload: Manifest, pod: Manifest) 
                 assert not any(word in one["name"] for word in ("SECRET", "PASSWORD", "AUTH", "REDIS_URL"))
 
 
+def test_every_secret_setting_can_be_given() -> None:
+    secrets = {
+        PREFIX + name.upper()
+        for name, field in Settings.model_fields.items()
+        if "SecretStr" in str(field.annotation)
+    }
+    given = {name for _, pod in pods(FULL) for name, value in environment(pod).items() if value is None}
+    assert secrets <= given
+
+
 def test_selectors_mean_their_own_pods_and_no_others() -> None:
     for workload, _ in pods(FULL):
         assert selected(workload["spec"]["selector"]) == [workload["metadata"]["name"]]
