@@ -61,7 +61,8 @@ export function latest(spansOfTime, seconds) {
   let [low, high] = [0, spansOfTime.length];
   while (low < high) {
     const middle = (low + high) >> 1;
-    if (spansOfTime[middle].start <= seconds) low = middle + 1;
+    // Players round to the microsecond.
+    if (spansOfTime[middle].start <= seconds + 1e-5) low = middle + 1;
     else high = middle;
   }
   return low - 1;

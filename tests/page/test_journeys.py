@@ -61,7 +61,7 @@ def test_the_microphone_is_recorded_and_transcribed(working: Served, open_tab: O
 
     page.click("#record")
     until(page, "document.getElementById('level').value > 0.2")
-    until(page, "document.getElementById('recorded').textContent === '0:02'")
+    until(page, "Number(document.getElementById('recorded').textContent.split(':')[1]) >= 2")
     page.click("#record")
     expect(page.locator("#ask-text")).to_contain_text("of sound")
     page.click("#ask-yes")
@@ -73,7 +73,7 @@ def test_the_microphone_is_recorded_and_transcribed(working: Served, open_tab: O
     assert job["media"]["duration_s"] > 1
     # Such a recording does not say how long it is; the page found out.
     until(page, "Number.isFinite(document.querySelector('audio').duration)")
-    expect(page.locator("#time")).to_contain_text(re.compile(r"0:00 / 0:0[2-9]"))
+    expect(page.locator("#time")).to_contain_text(re.compile(r"0:00 / (?!0:00)\d+:\d\d"))
 
 
 def test_what_is_no_recording_fails_in_plain_words(
@@ -122,9 +122,17 @@ def test_a_word_is_clicked_heard_and_marked(hearing: Served, open_tab: OpenTab) 
     at = page.evaluate("document.querySelector('audio').currentTime")
     assert at == pytest.approx(words[3]["start"], abs=0.01)
 
+    page.evaluate(
+        "window.marks = []; new MutationObserver(() => {"
+        " const now = document.querySelector('.word.now'); if (now) marks.push(Number(now.dataset.start)); })"
+        ".observe(document.getElementById('segments'), {subtree: true, attributes: true})"
+    )
     page.select_option("#speed", "2")
     page.click("#play")
-    expect(page.locator(".word").nth(5)).to_have_class(re.compile("now"))
+    until(page, "new Set(marks).size > 3")
+    marks = page.evaluate("marks")
+    assert marks == sorted(marks)
+    assert set(marks) <= {word["start"] for word in words}
     assert page.evaluate("document.querySelector('audio').playbackRate") == 2
     page.check("#shade")
     assert page.locator(".word[data-doubt]").count() == len(words)
