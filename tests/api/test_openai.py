@@ -109,7 +109,7 @@ def test_a_stream_is_spaced_as_its_script_is(idle: OpenAI, served: Served, made:
     """Windows of Japanese follow one another without a space."""
 
     def work() -> None:
-        wait_until(lambda: jobs_of(served, "japanese"))
+        wait_until(lambda: jobs_of(served, "japanese"), 60)
         (job,) = jobs_of(served, "japanese")
         said = ("今日は", "天気が", "It works.", "いいので。")
         served.hand.complete(job["id"], *(window(n, n, n + 1, text) for n, text in enumerate(said)))

@@ -15,6 +15,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from api import openai_audio
 from shared.errors import NoAudio
 from shared.job import Failure
+from tests.support.waiting import wait_until
 from tests.support.worker_hand import WorkerHand
 
 pytestmark = pytest.mark.redis
@@ -92,7 +93,7 @@ def openai_client(app: Flask) -> Iterator[openai.OpenAI]:
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     url = f"http://127.0.0.1:{server.port}/v1"
-    with openai.OpenAI(base_url=url, api_key="any", max_retries=0, timeout=2.0) as client:
+    with openai.OpenAI(base_url=url, api_key="any", max_retries=0, timeout=6.0) as client:
         yield client
     server.shutdown()
     thread.join()
@@ -110,7 +111,7 @@ def test_its_client_waits_longer_than_it_bears_silence(
 ) -> None:
     monkeypatch.setattr(openai_audio, "SILENT_S", 0.2)
     monkeypatch.setattr(openai_audio, "PAD_S", 0.2)
-    timer = threading.Timer(5.0, _end_the_only, [client, worker])
+    timer = threading.Timer(15.0, _end_the_only, [client, worker])
     timer.start()
 
     answer = openai_client.audio.transcriptions.create(file=("a.wav", recording), model="whisper-1")
@@ -138,6 +139,7 @@ def test_its_client_takes_what_breaks_off_for_a_failure(
 
 
 def _end_the_only(client: FlaskClient, worker: WorkerHand, failure: Failure | None = None) -> None:
+    wait_until(lambda: client.get("/v1/jobs").json["jobs"], 60)
     (job,) = client.get("/v1/jobs").json["jobs"]
     if failure:
         worker.fail(job["id"], failure)
