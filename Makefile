@@ -100,7 +100,7 @@ bench-metrics: $(DEV_STAMP) ## What a scrape of the API costs, by jobs, tenants 
 bench-objects: $(DEV_STAMP) ## Requests and time of an object store, for each job
 	@$(PY) -m benchmarks.object_store $(BENCH)
 
-bench-scale: $(DEV_STAMP) ## The ledger under thousands of workers and a million steps: half an hour, 8 GB
+bench-scale: $(DEV_STAMP) ## The ledger under thousands of workers and a million steps: 25 minutes, 8 GB
 	@env $$($(PY) -m deploy.allocator) $(PY) -m benchmarks.scale $(BENCH)
 
 clients: ## A second client of OpenAI's contract for the tests, from npm into var/

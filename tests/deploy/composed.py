@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,23 @@ import httpx
 
 from deploy.plan import CHECKOUT
 from tests.support.service import SAMPLES
+from tests.support.waiting import wait_until
 
 CLIP = SAMPLES / "short-1.flac"
-START_S = 900
+_PATIENCE_S = 900
+_LOOK_S = 1.0
+"""A look at a container is a process of its own, beside those that are waited for."""
 
 
 def has_compose() -> bool:
     if not shutil.which("docker"):
         return False
     return subprocess.run(["docker", "compose", "version"], capture_output=True).returncode == 0
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Raises TimeoutError; only after a quarter of an hour, as machines are slow to start containers."""
+    wait_until(condition, _PATIENCE_S, _LOOK_S)
 
 
 def free_port() -> int:
@@ -124,7 +133,7 @@ class Load:
     """Sends a clip again and again until told to stop, each with a key of its own and as long as it takes:
     a client that was not answered asks again."""
 
-    def __init__(self, url: str, pause_s: float = 0.5) -> None:
+    def __init__(self, url: str, pause_s: float = 5.0) -> None:
         self.jobs: list[str] = []
         self.refused = 0
         self._url = url

@@ -13,10 +13,9 @@ import httpx
 import jiwer
 import pytest
 
-from tests.deploy.composed import CLIP, START_S, Client, Composed, Load, free_port, has_compose
+from tests.deploy.composed import CLIP, Client, Composed, Load, eventually, free_port, has_compose
 from tests.support.oracle import references, words
 from tests.support.service import SAMPLES
-from tests.support.waiting import wait_until
 from worker.engine.decoder.sandbox import Guard
 
 pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(5400)]
@@ -58,7 +57,7 @@ def client(composed: Composed) -> Iterator[Client]:
 
 def test_the_first_recording_is_transcribed(composed: Composed, client: Client) -> None:
     job = client.send(CLIP, word_timestamps="true")
-    wait_until(lambda: client.status(job) == "completed", START_S)
+    eventually(lambda: client.status(job) == "completed")
     text = client.text(job)
 
     assert words(text) == words(references()[CLIP.name]["text"])
@@ -97,7 +96,7 @@ def test_commands_work_where_the_page_says(composed: Composed) -> None:
 
 def test_a_worker_that_is_stopped_hands_its_job_back(composed: Composed, client: Client) -> None:
     job = client.send(LONG, reuse="off")
-    wait_until(lambda: client.job(job)["progress"]["done_s"] > 0, START_S)
+    eventually(lambda: client.job(job)["progress"]["done_s"] > 0)
     began = time.monotonic()
     composed.docker("stop", "-t", "40", composed.container("worker"))
     took_s = time.monotonic() - began
@@ -107,7 +106,7 @@ def test_a_worker_that_is_stopped_hands_its_job_back(composed: Composed, client:
     assert composed.state(composed.container("worker"), "ExitCode") == "0"
     assert client.status(job) != "failed"
     composed.docker("start", composed.container("worker"))
-    wait_until(lambda: client.status(job) == "completed", START_S)
+    eventually(lambda: client.status(job) == "completed")
     assert jiwer.wer(words(references()[LONG.name]["text"]), words(client.text(job))) < 0.2
     composed.say("started again, it went on from there and ended")
 
@@ -125,8 +124,8 @@ def test_prometheus_reads_every_part(composed: Composed) -> None:
             found = prometheus.get("/api/v1/query", params={"query": query}).json()["data"]["result"]
             return [one["value"][1] for one in found]
 
-        wait_until(lambda: up() == {"api", "worker", "flower"}, START_S)
-        wait_until(lambda: shown("max(ananse_workers)") == ["1"], START_S)
+        eventually(lambda: up() == {"api", "worker", "flower"})
+        eventually(lambda: shown("max(ananse_workers)") == ["1"])
         groups = prometheus.get("/api/v1/rules").json()["data"]["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
     assert rules
@@ -136,27 +135,27 @@ def test_prometheus_reads_every_part(composed: Composed) -> None:
 
 def test_it_lives_through_a_day(composed: Composed, client: Client) -> None:
     composed.compose("up", "-d", "--no-recreate", "--scale", "worker=3")
-    wait_until(lambda: client.workers() == 3, START_S)
+    eventually(lambda: client.workers() == 3)
     composed.say("three workers")
     names = [composed.container("worker", number) for number in (1, 2, 3)]
 
     with Load(composed.url) as load:
-        wait_until(lambda: len(load.jobs) > 5, START_S)
+        eventually(lambda: len(load.jobs) > 5)
         victim = names[1]
         before = composed.state(victim, "StartedAt")
         # Everything in there but its init, which then ends too; the restart policy brings it back.
         subprocess.run(["docker", "exec", victim, "sh", "-c", "kill -9 -1"], env=composed.environment)
-        wait_until(lambda: composed.state(victim, "StartedAt") != before, START_S)
+        eventually(lambda: composed.state(victim, "StartedAt") != before)
         composed.say("one worker was killed with -9 and has been started again")
-        wait_until(lambda: composed.health(victim) == "healthy", START_S)
+        eventually(lambda: composed.health(victim) == "healthy")
         composed.say(f"it is healthy; {len(load.jobs)} jobs were taken so far")
 
         for name in [*names, *map(composed.container, ("api", "redis"))]:
             composed.docker("restart", "-t", "40", name)
-            wait_until(lambda name=name: composed.health(name) == "healthy", START_S)  # type: ignore[misc]
+            eventually(lambda name=name: composed.health(name) == "healthy")  # type: ignore[misc]
             composed.say(f"{name} restarted and healthy")
         taken = len(load.jobs)
-        wait_until(lambda: len(load.jobs) > taken + 5, START_S)
+        eventually(lambda: len(load.jobs) > taken + 5)
 
     unfinished = set(load.jobs)
 
@@ -166,7 +165,7 @@ def test_it_lives_through_a_day(composed: Composed, client: Client) -> None:
         )
         return not unfinished
 
-    wait_until(all_ended, START_S)
+    eventually(all_ended)
     ends = [client.status(job) for job in load.jobs]
     composed.say(
         f"{len(ends)} jobs taken, {ends.count('completed')} completed; {load.refused} tries repeated"
@@ -177,8 +176,9 @@ def test_it_lives_through_a_day(composed: Composed, client: Client) -> None:
 
 def test_a_key_is_made_by_its_own_container(composed: Composed) -> None:
     """The last one here: from then on every request needs one."""
-    key = composed.compose("run", "--rm", "-T", "keys", "create", "trial").strip().splitlines()[-1]
-    assert "trial" in composed.compose("run", "--rm", "-T", "keys", "list")
+    run = ("--profile", "keys", "run", "--rm", "-T", "keys")
+    key = composed.compose(*run, "create", "trial").strip().splitlines()[-1]
+    assert "trial" in composed.compose(*run, "list")
     with httpx.Client(base_url=composed.url, trust_env=False, timeout=60) as http:
-        wait_until(lambda: http.get("/v1/jobs").status_code == 401, START_S)
+        eventually(lambda: http.get("/v1/jobs").status_code == 401)
         assert http.get("/v1/jobs", headers={"Authorization": f"Bearer {key}"}).status_code == 200
