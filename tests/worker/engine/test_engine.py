@@ -11,6 +11,7 @@ from shared.errors import ModelError, OutOfMemory
 from tests.fakes import InPasses, ScriptedRunner, SteppedClock, hypothesis
 from worker.engine.engine import Engine
 from worker.engine.meter import RECOVERY_WINDOWS
+from worker.engine.scheduler import KEPT_SHARE
 from worker.engine.values import SAMPLE_RATE, DecodingOptions, Ended, Hypothesis, Window
 
 SOUND = np.zeros(30 * SAMPLE_RATE, dtype=np.int16)
@@ -138,6 +139,22 @@ def test_a_slot_that_is_free_goes_to_the_next_window_at_once(stepping: tuple[Ste
         future.result(PATIENCE_S)
     begun = next(number for number, seen in enumerate(runner.passes) if len(seen) == 2)
     assert runner.passes[begun:][:4] == [[0, 1], [0, 1], [0, 2], [0, 2]]
+
+
+def test_a_clip_finds_a_slot_that_is_kept_from_long_files() -> None:
+    runner = SteppingRunner()
+    engine = Engine(runner, KEPT_SHARE)
+    for number in range(20):
+        engine.submit("long", window(number, 30))
+    runner.let(3)
+
+    clip = engine.submit("clip", window(99, 2))
+    runner.let(4)
+
+    assert clip.result(PATIENCE_S).text == "window 99"
+    assert max(len(seen) for seen in runner.passes if 99 not in seen) == KEPT_SHARE - 1
+    runner.let_go()
+    assert engine.close(PATIENCE_S)
 
 
 def test_cancel_frees_a_slot_within_one_step(stepping: tuple[SteppingRunner, Engine]) -> None:
