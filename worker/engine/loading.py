@@ -79,8 +79,8 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 def choose_shortcuts(asked: Shortcuts | None, borne: Shortcuts | None, model: Any) -> Shortcuts:
     """What was asked for, or what the model bears; int8 only where it is faster."""
-    wanted = asked or (borne if asked is None else None) or Shortcuts()
-    if model.device.type != "cpu":
+    wanted = borne if asked is None else asked
+    if wanted is None or model.device.type != "cpu":
         return Shortcuts()
     if wanted.int8 and (model.dtype != torch.float32 or not calibration.is_int8_faster()):
         return replace(wanted, int8=False)
