@@ -185,7 +185,8 @@ class WhisperRunner:
 
     def take_shortcuts(self, recording: Pcm | None) -> None:
         """If the model writes the same with them of this recording. What was whole leaves memory then."""
-        if self._loaded.short is None:
+        short = self._loaded.short
+        if short is None:
             return
         refusal = self._refusal(recording)
         if refusal:
@@ -193,11 +194,10 @@ class WhisperRunner:
             self._loaded = replace(self._loaded, short=None)
             _log.warning("shortcuts_refused", model=self.card.name, reason=refusal)
             return
-        taken = self._loaded.short.shortcuts
-        if taken.int8:
+        if short.shortcuts.int8:
             free_layers(self._loaded.model)
-        self.card = replace(self.card, details=self.card.details | {"encoder": str(taken)})
-        _log.info("shortcuts_taken", model=self.card.name, encoder=str(taken))
+        self.card = replace(self.card, details=self.card.details | {"encoder": str(short.shortcuts)})
+        _log.info("shortcuts_taken", model=self.card.name, encoder=str(short.shortcuts))
 
     def use_shortcuts(self) -> None:
         """Those that the model was loaded with, if any, whatever they do to the text."""

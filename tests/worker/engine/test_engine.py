@@ -226,7 +226,7 @@ def test_out_of_memory_halves_the_slots_until_it_fits(make: Make) -> None:
     futures = queue_behind(engine, runner, [window(i) for i in range(8)])
 
     assert [f.result(PATIENCE_S).text for f in futures] == [f"window {i}" for i in range(8)]
-    assert runner.sizes == [1, 8, 4, 2, 2, 2, 2]
+    assert runner.sizes == [1, KEPT_SHARE - 1, 4, 2, 2, 2, 2]
     assert runner.slots == [4, 2]
     assert (engine.statistics().batch_limit, engine.statistics().overflows) == (2, 2)
 
