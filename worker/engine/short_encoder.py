@@ -29,8 +29,8 @@ BELOW_LOUDEST = 2.0
 LOWEST = -1.5
 """Silence in mel features: so far below the loudest there is, and never lower."""
 
-LEVEL_STEP = 0.5
-"""Windows whose silence differs by less share one: twenty decibels of what is loudest."""
+LEVEL_STEP = 0.25
+"""Windows whose silence differs by less share one: ten decibels of what is loudest."""
 
 REMEMBERED = 3
 EDGE_FRAMES = 4
