@@ -2,6 +2,7 @@
 
     make bench                      the bundled model
     make bench BENCH="--shape base" random weights of that shape, as many tokens on every side
+    make bench BENCH="--quick"      shows that all sides run; too small for figures
 
 Each side is a process of its own that loads once, which is not counted. They take turns, so that whatever
 else the machine does meets all of them; the median of the rounds counts. Sides are in `engine_sides`.
@@ -13,12 +14,13 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jiwer
 import soundfile
 
 from benchmarks.shapes import SHAPES, write_shape
@@ -35,6 +37,8 @@ TOKENS = 60
 
 REST_S = 0.5
 """Between two sides, for the threads of the one before to fall asleep."""
+
+QUICK_CLIPS, QUICK_ROUNDS = 3, 1
 
 OURS = ("ours",)
 SEED = ("seed",)
@@ -80,20 +84,25 @@ def main() -> None:
         print(
             f"\n{work}: {len(references)} recordings, {asked.rounds} rounds, {THREADS} threads, {model.name}"
         )
-        _compare(model, references, asked)
+        sides = _sides(asked, has_long_files=len(references) == 1)
+        _compare(model, references, sides, asked)
 
 
 def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", choices=list(SHAPES))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--clips", type=int, default=24)
+    parser.add_argument("--clips", type=int, default=16)
+    parser.add_argument("--quick", action="store_true")
     parser.add_argument("--works", nargs="+", default=["many", "long"], choices=["many", "long"])
     parser.add_argument("--sides", nargs="+", help="some of them only")
     parser.add_argument("--slots", type=int, default=8)
     parser.add_argument("--dtype", default="auto", help="ours")
     parser.add_argument("--peers", type=Path, default=ROOT / "var" / "peers-venv" / "bin" / "python")
-    return parser.parse_args()
+    asked = parser.parse_args()
+    if asked.quick:
+        asked.clips, asked.rounds = QUICK_CLIPS, QUICK_ROUNDS
+    return asked
 
 
 def _works(asked: argparse.Namespace) -> dict[str, dict[Path, str]]:
@@ -119,10 +128,12 @@ def _clips(count: int) -> Iterator[tuple[Path, str]]:
         yield path, sentence["text"]
 
 
-def _compare(model: Path, references: Mapping[Path, str], asked: argparse.Namespace) -> None:
+def _compare(
+    model: Path, references: Mapping[Path, str], names: Sequence[str], asked: argparse.Namespace
+) -> None:
     audio_s = sum(soundfile.info(path).duration for path in references)
     with ExitStack() as stack:
-        sides = [stack.enter_context(_started(name, model, references, asked)) for name in _sides(asked)]
+        sides = [stack.enter_context(_started(name, model, references, asked)) for name in names]
         for _ in range(asked.rounds):
             for side in sides:
                 time.sleep(REST_S)
@@ -131,18 +142,26 @@ def _compare(model: Path, references: Mapping[Path, str], asked: argparse.Namesp
     head = f"{'side':26}{'load s':>8}{'median s':>10}{'least':>8}{'most':>8}"
     print(head + f"{'x real time':>13}{'WER %':>8}{'ours is':>10}")
     for side in sides:
-        median_s = statistics.median(side.seconds)
-        rate = "" if asked.shape else f"{_error_rate(references, side.texts):.1f}"
-        ratio = f"{median_s / ours:.2f}x" if ours else ""
-        print(
-            f"{side.name:26}{side.load_s:8.1f}{median_s:10.2f}{min(side.seconds):8.2f}{max(side.seconds):8.2f}"
-            f"{audio_s / median_s:13.1f}{rate:>8}{ratio:>10}",
-            flush=True,
-        )
+        rate = None if asked.shape else error_rate(list(references.values()), side.texts)
+        print(row(side, audio_s, rate, ours), flush=True)
+    if ours:
+        print((WORK / f"{OURS[0]}.log").read_text().splitlines()[-1])
 
 
-def _sides(asked: argparse.Namespace) -> list[str]:
-    names = [*OURS, *SEED, *TRANSFORMERS]
+def row(side: Side, audio_s: float, rate: float | None, ours_s: float | None) -> str:
+    """Of the table. The median of its rounds counts, and how many times ours it is."""
+    median_s = statistics.median(side.seconds)
+    errors = "" if rate is None else f"{rate:.1f}"
+    ratio = f"{median_s / ours_s:.2f}x" if ours_s else ""
+    return (
+        f"{side.name:26}{side.load_s:8.1f}{median_s:10.2f}{min(side.seconds):8.2f}{max(side.seconds):8.2f}"
+        f"{audio_s / median_s:13.1f}{errors:>8}{ratio:>10}"
+    )
+
+
+def _sides(asked: argparse.Namespace, *, has_long_files: bool) -> list[str]:
+    # The seed and a batch hear the first thirty seconds of a file.
+    names = [*OURS, TRANSFORMERS[1]] if has_long_files else [*OURS, *SEED, *TRANSFORMERS]
     if asked.peers.exists():
         # Batches of three sizes: the best of them is the one to beat. whisper.cpp knows one vocabulary only.
         names += [PEERS[0], *(f"{PEERS[1]}-{size}" for size in (4, 8, 16)), *(() if asked.shape else CPP)]
@@ -190,11 +209,9 @@ class _started:  # noqa: N801
         self._log.close()
 
 
-def _error_rate(references: Mapping[Path, str], texts: list[str]) -> float:
-    import jiwer  # noqa: PLC0415
-
-    said = [plain(text) for text in references.values()]
-    return 100 * float(jiwer.wer(said, [plain(text) or "-" for text in texts]))
+def error_rate(said: Sequence[str], heard: Sequence[str]) -> float:
+    """In percent, of all words together."""
+    return 100 * float(jiwer.wer([plain(one) for one in said], [plain(one) or "-" for one in heard]))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,24 @@ MOST_WINDOWS = 256
 
 ALIASES = {"twi": "teckedd/whisper-small-serlabs-twi-asr"}
 
+_MARGIN = re.compile(r"([0-9]{1,2}(?:\.[0-9]{1,2})?)s")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,95}")
+
+
+@dataclass(frozen=True, slots=True)
+class Shortcuts:
+    """What a model's encoder may leave out on a processor. `margin_s` is how much silence it hears behind the
+    sound, all that fills thirty seconds where there is none; `int8` are the matrices of its layers."""
+
+    margin_s: float | None = None
+    int8: bool = False
+
+    def __bool__(self) -> bool:
+        return self.int8 or self.margin_s is not None
+
+    def __str__(self) -> str:
+        length = "30 s" if self.margin_s is None else f"sound and {self.margin_s:g} s"
+        return f"{length}, {'int8' if self.int8 else 'whole'} matrices"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +38,8 @@ class ModelSource:
     """`source` is a hub id or a folder; `name` is what clients call the model.
 
     `window_s` overrides what the checkpoint says about the longest window it was trained for, `batch_size`
-    and `dtype` what the settings say for all models. Without `devices` it goes to every device.
+    and `dtype` what the settings say for all models, `shortcuts` what the checkpoint says its encoder bears.
+    Without `devices` it goes to every device.
     """
 
     name: str
@@ -31,6 +49,7 @@ class ModelSource:
     devices: tuple[str, ...] = ()
     batch_size: int | None = None
     dtype: str | None = None
+    shortcuts: Shortcuts | None = None
 
 
 class _Choices(TypedDict, total=False):
@@ -40,6 +59,7 @@ class _Choices(TypedDict, total=False):
     devices: tuple[str, ...]
     batch_size: int
     dtype: str
+    shortcuts: Shortcuts
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +99,8 @@ class ModelCard:
 
 
 def parse_models(line: str) -> tuple[ModelSource, ...]:
-    """Reads `[alias=]source[@revision][?window_s=8&device=cuda:0+cpu&batch_size=16&dtype=float16]`,
-    separated by commas.
+    """Reads `[alias=]source[@revision][?window_s=8&device=cuda:0+cpu&batch_size=16&dtype=float16
+    &shortcuts=none]`, separated by commas.
 
     Raises ValueError, in one sentence.
     """
@@ -150,10 +170,12 @@ def _choices(query: str) -> _Choices:
                 chosen["batch_size"] = _batch_size(value)
             case "dtype":
                 chosen["dtype"] = _dtype(value)
+            case "shortcuts":
+                chosen["shortcuts"] = parse_shortcuts(value)
             case _:
                 raise ValueError(
-                    f"?{query} is not understood; only window_s, device, batch_size and dtype may follow a "
-                    "model, joined by &"
+                    f"?{query} is not understood; only window_s, device, batch_size, dtype and shortcuts may "
+                    "follow a model, joined by &"
                 )
     return chosen
 
@@ -172,6 +194,16 @@ def _batch_size(value: str) -> int:
     if not value.isascii() or not value.isdecimal() or not 1 <= int(value) <= MOST_WINDOWS:
         raise ValueError(f"batch_size={value} is not understood; write batch_size=1..{MOST_WINDOWS}")
     return int(value)
+
+
+def parse_shortcuts(value: str) -> Shortcuts:
+    """Reads `int8`, a margin as in `2.5s`, both joined by +, or `none`. Raises ValueError."""
+    parts = [] if value == "none" else value.split("+")
+    margins = [match[1] for part in parts if (match := _MARGIN.fullmatch(part))]
+    others = [part for part in parts if not _MARGIN.fullmatch(part)]
+    if len(margins) > 1 or others not in ([], ["int8"]):
+        raise ValueError(f"shortcuts={value} is not understood; write none, int8, 2.5s or int8+2.5s")
+    return Shortcuts(float(margins[0]) if margins else None, bool(others))
 
 
 def _dtype(value: str) -> str:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,13 +96,13 @@ class Peak:
 
 
 @contextmanager
-def ours() -> Iterator[Server]:
+def ours(settings: Mapping[str, str] = OUR_SETTINGS) -> Iterator[Server]:
     """`ananse up`: Redis, API, one worker and Flower under the supervisor."""
     port = _free_port()
     with tempfile.TemporaryDirectory(prefix="ananse-") as folder:
         places = {"ANANSE_PORT": str(port), "ANANSE_STATE_DIR": folder, "PYTHONPATH": str(ROOT)}
         command = (sys.executable, "-m", "deploy.cli", "up")
-        with _running(command, OUR_SETTINGS | places, port, "/health", Path(folder)) as server:
+        with _running(command, {**settings, **places}, port, "/health", Path(folder)) as server:
             yield server
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.models import ModelSource, models_on, parse_models, queue_of
+from shared.models import ModelSource, Shortcuts, models_on, parse_models, queue_of
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,9 @@ from shared.models import ModelSource, models_on, parse_models, queue_of
             "a=org/x@v1?window_s=8&device=cuda:1+cpu&batch_size=16&dtype=float16",
             ModelSource("a", "org/x", "v1", 8.0, ("cuda:1", "cpu"), 16, "float16"),
         ),
+        ("org/x?shortcuts=none", ModelSource("org/x", "org/x", shortcuts=Shortcuts())),
+        ("org/x?shortcuts=2.5s", ModelSource("org/x", "org/x", shortcuts=Shortcuts(2.5))),
+        ("org/x?shortcuts=int8+3s", ModelSource("org/x", "org/x", shortcuts=Shortcuts(3.0, int8=True))),
         ("t=twi", ModelSource("t", "teckedd/whisper-small-serlabs-twi-asr")),
     ],
 )
@@ -52,8 +55,13 @@ def test_several_models_keep_their_order() -> None:
         ("org/x?window_s=0.5", "only \\?window_s=1..30"),
         ("org/x?window_s=nan", "only \\?window_s=1..30"),
         ("org/x?window_s=wide", "only \\?window_s=1..30"),
-        ("org/x?beams=5", "only window_s, device, batch_size and dtype"),
-        ("org/x?window_s=8&", "only window_s, device, batch_size and dtype"),
+        ("org/x?beams=5", "only window_s, device, batch_size, dtype and shortcuts"),
+        ("org/x?window_s=8&", "only window_s, device, batch_size, dtype and shortcuts"),
+        ("org/x?shortcuts=", "write none, int8, 2.5s or int8\\+2.5s"),
+        ("org/x?shortcuts=int4", "write none, int8"),
+        ("org/x?shortcuts=-1s", "write none, int8"),
+        ("org/x?shortcuts=1s+2s", "write none, int8"),
+        ("org/x?shortcuts=none+1s", "write none, int8"),
         ("org/x?device=cpu:0", "'cpu:0' is no device"),
         ("org/x?device=cuda:1+", "'' is no device"),
         ("org/x?device=auto", "'auto' is no device"),

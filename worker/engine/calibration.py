@@ -1,15 +1,45 @@
 """What is fastest on this machine, tried out for a moment at start."""
 
 import time
+from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
+import soundfile
 import torch
 
+from worker.engine.short_encoder import packed_int8
+from worker.engine.values import Pcm
+
 ROUNDS = 5
-SHAPE = (1_500, 512, 2_048)
-"""Positions, width and inner width of an encoder's widest product, in the shape of base."""
+SHAPE = (500, 512, 2_048)
+"""Positions of ten seconds, width and inner width of an encoder's widest product, in the shape of base."""
+
+RECORDING = Path(__file__).parents[2] / "models" / "samples" / "short-1.flac"
 
 MARGIN = 1.1
 """So much faster the other must be: numbers with fewer digits are not for nothing."""
+
+
+def recording() -> Pcm | None:
+    """Real speech, in English; what a model for another language makes of it is a trial all the same."""
+    try:
+        pcm, _ = soundfile.read(RECORDING, dtype="int16")
+    except (OSError, soundfile.SoundFileError):
+        return None
+    return np.asarray(pcm, dtype=np.int16)
+
+
+def is_int8_faster() -> bool:
+    """Whether this processor multiplies int8 clearly faster than float32, factors and all."""
+    if "x86" not in torch.backends.quantized.supported_engines:
+        return False
+    positions, width, inner = SHAPE
+    with torch.inference_mode():
+        sound, weight = torch.ones(positions, width), torch.ones(inner, width)
+        product = packed_int8(weight, torch.zeros(inner))
+        quick = min(_timed(lambda: product(sound)) for _ in range(ROUNDS))
+    return seconds(torch.float32) > MARGIN * quick
 
 
 def faster(known: torch.dtype, other: torch.dtype) -> torch.dtype:
@@ -22,10 +52,10 @@ def seconds(dtype: torch.dtype) -> float:
     positions, width, inner = SHAPE
     with torch.inference_mode():
         sound, weight = torch.ones(positions, width, dtype=dtype), torch.ones(inner, width, dtype=dtype)
-        return min(_timed(sound, weight) for _ in range(ROUNDS))
+        return min(_timed(lambda: torch.nn.functional.linear(sound, weight)) for _ in range(ROUNDS))
 
 
-def _timed(sound: torch.Tensor, weight: torch.Tensor) -> float:
+def _timed(multiply: Callable[[], object]) -> float:
     began = time.perf_counter()
-    torch.nn.functional.linear(sound, weight)
+    multiply()
     return time.perf_counter() - began

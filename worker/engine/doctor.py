@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shared.models import Shortcuts, parse_shortcuts
 from worker.engine.values import WINDOW_SECONDS, Abilities
 
 TIMESTAMPS = 1501
@@ -57,12 +58,14 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """All that a runner must know beside the weights. `features` configures the mel front end."""
+    """All that a runner must know beside the weights. `features` configures the mel front end, `bears` is
+    what may be left out of the encoder's work."""
 
     tokens: Tokens
     abilities: Abilities
     alignment_heads: tuple[tuple[int, int], ...]
     features: dict[str, Any] = field(default_factory=dict)
+    bears: Shortcuts = field(default_factory=Shortcuts)
 
 
 def examine(folder: Path, tokenizer: Any, window_s: float | None) -> Examination:
@@ -85,7 +88,7 @@ def examine(folder: Path, tokenizer: Any, window_s: float | None) -> Examination
         window_s=_window_s(manifest, window_s),
         repairs=tuple(repairs),
     )
-    return Examination(tokens, abilities, heads, features)
+    return Examination(tokens, abilities, heads, features, _bears(manifest))
 
 
 def _find_tokens(
@@ -260,6 +263,14 @@ def _features(folder: Path, config: dict[str, Any], repairs: list[str]) -> dict[
 
 def _window_s(manifest: dict[str, Any], window_s: float | None) -> float:
     return min(float(window_s or manifest.get("window_s") or WINDOW_SECONDS), float(WINDOW_SECONDS))
+
+
+def _bears(manifest: dict[str, Any]) -> Shortcuts:
+    """Where whoever made the weights has measured it."""
+    try:
+        return parse_shortcuts(str(manifest.get("bears", "none")))
+    except ValueError as error:
+        raise UnusableModel(f"its ananse.json is wrong: {error}") from error
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from shared.errors import JobError, ModelError, NoWorker, OutOfMemory
 from shared.log import get_logger
 from worker.engine.meter import Limit, Meter, Statistics
 from worker.engine.residence import Resident
-from worker.engine.scheduler import Scheduler
+from worker.engine.scheduler import KEPT_SHARE, Scheduler
 from worker.engine.values import Ended, Hypothesis, ModelCard, ModelUnavailable, Runner, Window
 
 log = get_logger()
@@ -211,7 +211,8 @@ class Engine:
         free = max(0, most - len(self._seated))
         taken = [self._again.popleft() for _ in range(min(free, len(self._again)))]
         if not self._is_one_by_one and not self._is_closed and not self._resident.is_wanted:
-            taken += self._scheduler.take(free - len(taken))
+            kept = self._limit.now // KEPT_SHARE
+            taken += self._scheduler.take(free - len(taken), kept)
         return [ticket for ticket in taken if not ticket.future.cancelled()]
 
     def _step(self, runner: Runner) -> None:

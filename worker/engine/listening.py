@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from worker.engine.doctor import Tokens
+from worker.engine.short_encoder import ShortEncoder, ShortStates
 from worker.engine.values import SAMPLE_RATE, Pcm
 
 PCM_SCALE = 1.0 / 32768.0
@@ -24,13 +26,31 @@ class Heard:
 
 def encode(model: Any, mel: Any, sounds: Sequence[Pcm]) -> Tensor:
     """Encoder states [rows, positions, width]; `mel` is the checkpoint's feature extractor."""
-    waves = [pcm.astype(np.float32) * PCM_SCALE if len(pcm) else np.zeros(1, np.float32) for pcm in sounds]
+    waves = [_wave(pcm) for pcm in sounds]
     device = model.device
     features = mel(waves, sampling_rate=SAMPLE_RATE, return_tensors="pt", device=device.type).input_features
     features = features.to(device, model.dtype)
     # On a CPU a batch is no faster than its rows and takes more memory (measured).
     parts = features.split(1) if device.type == "cpu" else (features,)
     return torch.cat([model.model.encoder(part).last_hidden_state for part in parts])
+
+
+def encode_shortly(encoder: ShortEncoder, mel: Any, sound: Pcm) -> ShortStates:
+    """One window, over as much of it as the encoder works through."""
+    samples = encoder.samples(len(sound))
+    found = mel(
+        [_wave(sound)],
+        sampling_rate=SAMPLE_RATE,
+        return_tensors="pt",
+        padding="max_length",
+        max_length=samples,
+    )
+    return encoder(found.input_features)
+
+
+def _wave(pcm: Pcm) -> NDArray[np.float32]:
+    wave: NDArray[np.float32] = pcm.astype(np.float32) * PCM_SCALE
+    return wave if len(wave) else np.zeros(1, np.float32)
 
 
 def heard(logits: Tensor, tokens: Tokens) -> Heard:

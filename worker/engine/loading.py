@@ -13,11 +13,12 @@ from transformers import (
 )
 
 from shared.devices import usable_cores
-from shared.models import ModelSource
+from shared.models import ModelSource, Shortcuts
 from worker.engine import calibration, probe
 from worker.engine.doctor import Examination, Tokens, UnusableModel, examine
 from worker.engine.listening import encode
 from worker.engine.prompts import build_prompt
+from worker.engine.short_encoder import ShortEncoder
 from worker.engine.sources import Checkpoint, resolve
 from worker.engine.values import Abilities, ModelCard, ModelUnavailable
 
@@ -32,6 +33,8 @@ class Loaded:
     tokens: Tokens
     heads: tuple[tuple[int, int], ...]
     card: ModelCard
+    short: ShortEncoder | None = None
+    """Wanted by whoever made or named the model; whether it is used is found out with the weights running."""
 
 
 def load(source: ModelSource, *, device: str, dtype: str, threads: int, hf_endpoint: str | None) -> Loaded:
@@ -47,7 +50,9 @@ def load(source: ModelSource, *, device: str, dtype: str, threads: int, hf_endpo
     mel = WhisperFeatureExtractor(**_mel_settings(examination.features))
     tokens, abilities = _probe(model, mel, examination)
     card = _card(source, checkpoint, model, abilities)
-    return Loaded(model, tokenizer, mel, tokens, examination.alignment_heads, card)
+    shortcuts = choose_shortcuts(source.shortcuts, examination.bears if dtype == "auto" else None, model)
+    short = ShortEncoder(model, shortcuts) if shortcuts else None
+    return Loaded(model, tokenizer, mel, tokens, examination.alignment_heads, card, short)
 
 
 def choose_device(device: str) -> torch.device:
@@ -70,6 +75,16 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if has_bfloat16 else torch.float16
     has_bfloat16 = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return calibration.faster(torch.float32, torch.bfloat16) if has_bfloat16 else torch.float32
+
+
+def choose_shortcuts(asked: Shortcuts | None, borne: Shortcuts | None, model: Any) -> Shortcuts:
+    """What was asked for, or what the model bears; int8 only where it is faster."""
+    wanted = borne if asked is None else asked
+    if wanted is None or model.device.type != "cpu":
+        return Shortcuts()
+    if wanted.int8 and (model.dtype != torch.float32 or not calibration.is_int8_faster()):
+        return replace(wanted, int8=False)
+    return wanted
 
 
 def _read(checkpoint: Checkpoint, source: ModelSource, dtype: torch.dtype) -> tuple[Any, Any, Examination]:

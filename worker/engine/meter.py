@@ -53,7 +53,8 @@ class Limit:
         return True
 
     def overflowed(self, windows: int) -> None:
-        self.now, self.fitted = max(1, min(self.now, windows) // 2), 0
+        # Half of them, rounded up: slots that are kept make their number odd.
+        self.now, self.fitted = (min(self.now, windows) + 1) // 2, 0
 
 
 @dataclass(slots=True)

@@ -22,6 +22,9 @@ PATIENCE_TURNS = 64
 RESERVED_SHARE = 4
 """One slot in so many goes to a window that is not express, if there is one."""
 
+KEPT_SHARE = 8
+"""One slot in so many is for express windows only: a short clip need not wait until a long window ends."""
+
 LEAST_COST_S = 1.0
 """However short, a window takes a slot and a pass of the encoder."""
 
@@ -53,8 +56,8 @@ class Scheduler(Generic[Ticket]):
     """The waiting windows of all jobs. A ticket is whatever the caller wants back with its window's turn.
 
     Promises: every window is taken once; a job's windows in the order they were added; a newcomer's first
-    window is one of the next few unless other newcomers came before it; no job waits for ever; a slot stays
-    empty only when no window waits.
+    window is one of the next few unless other newcomers came before it; no job waits for ever; a slot that
+    is not kept for express windows stays empty only when no window waits.
     """
 
     def __init__(self) -> None:
@@ -86,11 +89,14 @@ class Scheduler(Generic[Ticket]):
             backlog.seen_turn = self._turn
         backlog.waiting.append((window, ticket))
 
-    def take(self, free: int) -> list[Ticket]:
-        """Tickets for so many free slots; fewer when fewer windows wait."""
+    def take(self, free: int, kept: int = 0) -> list[Ticket]:
+        """Tickets for so many free slots; fewer when fewer windows wait. The last `kept` of them are for
+        express windows only."""
         taken: list[Ticket] = []
         while len(taken) < free:
             waiting = [backlog for backlog in self._backlogs.values() if backlog.waiting]
+            if free - len(taken) <= kept:
+                waiting = [backlog for backlog in waiting if backlog.is_express]
             if not waiting:
                 break
             self._turn += 1

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from worker.engine.alignment import Gaze
-from worker.engine.decoding import Attempts
-from worker.engine.values import Hypothesis, Window
+from worker.engine.decoding import Attempts, Draft
+from worker.engine.values import Hypothesis, Utterance, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +75,16 @@ class Seat:
         """At the end of the prompt."""
         self.position = len(self.prompt) - 1
         self.token = self.prompt[-1]
+
+    def hypothesis(self, draft: Draft, spoken: tuple[Utterance, ...]) -> Hypothesis:
+        """Of `window`, from the draft that stands."""
+        return Hypothesis(
+            utterances=spoken,
+            language=self.language.code,
+            language_probability=self.language.probability,
+            avg_logprob=draft.avg_logprob,
+            compression_ratio=draft.compression_ratio,
+            no_speech_prob=self.attempts.no_speech_prob,
+            temperature=draft.temperature,
+            tokens=draft.tokens,
+        )

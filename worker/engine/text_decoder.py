@@ -18,6 +18,9 @@ Weight = tuple[Tensor, Tensor]
 
 Matrix = Callable[[Tensor], Tensor]
 
+Sound = Sequence[tuple[Tensor, Tensor]]
+"""Keys [heads, head width, positions] and values [heads, positions, head width], for each layer."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Layer:
@@ -88,13 +91,22 @@ class Decoder:
                 new[:kept] = caches[number]
                 caches[number] = new
 
-    def place(self, row: int, states: Tensor) -> None:
-        """The sound of a window, encoder states [positions, width], into a row."""
+    def place(self, row: int, states: Tensor, behind: Sound = ()) -> None:
+        """The sound of a window, encoder states [positions, width], into a row. Where they are not all, the
+        rest is that of `behind` at its positions."""
+        length = len(states)
+        for number, (keys, values) in enumerate(self.sound(states)):
+            self._sound_keys[number][row, :, :, :length] = keys
+            self._sound_values[number][row, :, :length] = values
+            if behind:
+                self._sound_keys[number][row, :, :, length:] = behind[number][0][:, :, length:]
+                self._sound_values[number][row, :, length:] = behind[number][1][:, length:]
+
+    def sound(self, states: Tensor) -> Sound:
+        """As a row keeps it."""
         shape = (-1, 2, self._heads, self._head_width)
-        for number, layer in enumerate(self._layers):
-            keys, values = layer.sound(states).view(shape).unbind(1)
-            self._sound_keys[number][row] = keys.permute(1, 2, 0)
-            self._sound_values[number][row] = values.transpose(0, 1)
+        both = (layer.sound(states).view(shape).unbind(1) for layer in self._layers)
+        return [(keys.permute(1, 2, 0), values.transpose(0, 1)) for keys, values in both]
 
     def move(self, source: int, target: int) -> None:
         for caches, _ in self._caches():
@@ -219,21 +231,21 @@ class Decoder:
 def _fused(layer: Any) -> _Layer:
     own, sound = layer.self_attn, layer.encoder_attn
     return _Layer(
-        own_norm=_weight(layer.self_attn_layer_norm),
-        own=_product(*_joined(own.q_proj, own.k_proj, own.v_proj)),
+        own_norm=norm_weight(layer.self_attn_layer_norm),
+        own=_product(*joined_weights(own.q_proj, own.k_proj, own.v_proj)),
         own_out=_linear(own.out_proj),
-        sound_norm=_weight(layer.encoder_attn_layer_norm),
+        sound_norm=norm_weight(layer.encoder_attn_layer_norm),
         query=_linear(sound.q_proj),
-        sound=_product(*_joined(sound.k_proj, sound.v_proj)),
+        sound=_product(*joined_weights(sound.k_proj, sound.v_proj)),
         sound_out=_linear(sound.out_proj),
-        norm=_weight(layer.final_layer_norm),
+        norm=norm_weight(layer.final_layer_norm),
         widen=_linear(layer.fc1),
         narrow=_linear(layer.fc2),
         activate=layer.activation_fn,
     )
 
 
-def _weight(norm: Any) -> Weight:
+def norm_weight(norm: Any) -> Weight:
     return norm.weight, norm.bias
 
 
@@ -241,7 +253,7 @@ def _linear(linear: Any) -> Matrix:
     return _product(linear.weight, linear.bias)
 
 
-def _joined(*linears: Any) -> tuple[Tensor, Tensor]:
+def joined_weights(*linears: Any) -> tuple[Tensor, Tensor]:
     """One matrix for several; theirs become parts of it, so that nothing is in memory twice."""
     weight = torch.cat([linear.weight.data for linear in linears])
     bias = torch.cat([_bias(linear) for linear in linears])

@@ -7,26 +7,28 @@ Its parts: `loading`, `listening` (mel, encoder, language), `text_decoder` (the 
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from shared.errors import UnsupportedOption
 from shared.log import get_logger
-from shared.models import ModelSource
-from worker.engine import alignment, probe
+from shared.models import ModelSource, Shortcuts
+from worker.engine import alignment, calibration, probe
 from worker.engine.alignment import Gaze, Said
-from worker.engine.decoding import Draft, has_run_into_a_loop, is_silent, max_tokens, to_draft
-from worker.engine.listening import Heard, encode, heard
+from worker.engine.decoding import has_run_into_a_loop, is_silent, max_tokens, to_draft
+from worker.engine.listening import Heard, encode, encode_shortly, heard
 from worker.engine.loading import Loaded, load
 from worker.engine.memory import give_back, memory_errors
 from worker.engine.prompts import build_prompt, previous_text
 from worker.engine.rules import Rules
 from worker.engine.seats import Language, Seat
+from worker.engine.short_encoder import ShortEncoder, ShortStates, free_layers
 from worker.engine.tails import joined, rest
 from worker.engine.text_decoder import Decoder
 from worker.engine.values import (
@@ -35,6 +37,7 @@ from worker.engine.values import (
     Ended,
     Hypothesis,
     ModelUnavailable,
+    Pcm,
     Utterance,
     Window,
 )
@@ -69,6 +72,7 @@ def load_runner(
         runner = _in_slots(loaded, batch_size)
     try:
         runner.warm_up()
+        runner.take_shortcuts(calibration.recording())
     except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
         raise ModelUnavailable(
             f"Model {source.source} was loaded but cannot transcribe ({type(error).__name__}): "
@@ -106,12 +110,14 @@ class WhisperRunner:
                 timestamps=self._timestamps,
                 device=loaded.model.device,
             )
+        self._short: ShortEncoder | None = None
         self._coming: deque[Seat] = deque()
         self._rows: list[Seat | None] = []
         self._ending: list[tuple[Seat, Future[Hypothesis]]] = []
         self._ended: list[Ended] = []
         self._word_maker = ThreadPoolExecutor(1, thread_name_prefix="words")
         details = {"slots": str(slots), "slot_bytes": str(self._decoder.slot_bytes)}
+        details |= {"encoder": str(Shortcuts())}
         self.card = replace(loaded.card, details=loaded.card.details | details)
 
     def seat(self, number: int, window: Window) -> None:
@@ -177,6 +183,36 @@ class WhisperRunner:
         self.card = replace(self.card, details=self.card.details | {"warm_up_s": str(seconds)})
         _log.info("model_warmed", model=self.card.name, seconds=seconds)
 
+    def take_shortcuts(self, recording: Pcm | None) -> None:
+        """If the model writes the same with them of this recording. What was whole leaves memory then."""
+        short = self._loaded.short
+        if short is None:
+            return
+        refusal = self._refusal(recording)
+        if refusal:
+            self._short = None
+            self._loaded = replace(self._loaded, short=None)
+            _log.warning("shortcuts_refused", model=self.card.name, reason=refusal)
+            return
+        if short.shortcuts.int8:
+            free_layers(self._loaded.model)
+        self.card = replace(self.card, details=self.card.details | {"encoder": str(short.shortcuts)})
+        _log.info("shortcuts_taken", model=self.card.name, encoder=str(short.shortcuts))
+
+    def use_shortcuts(self) -> None:
+        """Those that the model was loaded with, if any, whatever they do to the text."""
+        self._short = self._loaded.short
+
+    def _refusal(self, recording: Pcm | None) -> str:
+        if recording is None:
+            return "there is no recording to try them on"
+        options = DecodingOptions(temperatures=(0.0,))
+        window = Window(0, 0.0, recording, len(recording) / SAMPLE_RATE, options)
+        [whole] = self.run([window])
+        self.use_shortcuts()
+        [quick] = self.run([window])
+        return "" if quick.text == whole.text else "the text is another"
+
     def close(self) -> None:
         self._word_maker.shutdown()
         del self._loaded, self._decoder, self._rules
@@ -194,15 +230,29 @@ class WhisperRunner:
     def _hear(self, seats: Sequence[Seat]) -> None:
         """Encodes their windows into free slots."""
         began = time.perf_counter()
-        heard_now = encode(self._loaded.model, self._loaded.mel, [seat.window.pcm for seat in seats])
-        for seat, states in zip(seats, heard_now, strict=True):
+        windows = self._placed([seat.window.pcm for seat in seats])
+        for seat, place in zip(seats, windows, strict=True):
             row = self._rows.index(None) if None in self._rows else len(self._rows)
-            self._decoder.place(row, states)
+            place(row)
             self._rows[row : row + 1] = [seat]
             seat.listen(self._tokens.sot)
             self._rules.begin(row, max_tokens=SHORT_PROMPT, temperature=0.0, seed=0)
         for seat in seats:
             seat.spent_s += (time.perf_counter() - began) / len(seats)
+
+    def _placed(self, sounds: Sequence[Pcm]) -> list[Callable[[int], None]]:
+        """Encodes them; each of the results puts one into a row."""
+        if self._short is None:
+            states = encode(self._loaded.model, self._loaded.mel, sounds)
+            return [partial(self._decoder.place, states=one) for one in states]
+        return [self._placed_shortly(encode_shortly(self._short, self._loaded.mel, one)) for one in sounds]
+
+    def _placed_shortly(self, window: ShortStates) -> Callable[[int], None]:
+        silence = window.silence
+        if silence is None:
+            return partial(self._decoder.place, states=window.states)
+        silence.sound = silence.sound or self._decoder.sound(silence.states[0])
+        return partial(self._decoder.place, states=window.states, behind=silence.sound)
 
     def _write(self) -> None:
         """One more token in every row."""
@@ -286,7 +336,7 @@ class WhisperRunner:
         spoken: tuple[Utterance, ...] = ()
         if not is_silent(best, seat.attempts.no_speech_prob):
             spoken = self._wording.utterances(best, seat.window.duration_s)
-        self._conclude(row, seat, _hypothesis(best, spoken, seat))
+        self._conclude(row, seat, seat.hypothesis(best, spoken))
 
     def _conclude(self, row: int, seat: Seat, hypothesis: Hypothesis) -> None:
         """Frees the slot. The rest of a window that the model left unfinished is heard next."""
@@ -347,16 +397,3 @@ class WhisperRunner:
             return Language(code, probability, token=code)
         likeliest = max(ear.languages, key=lambda candidate: ear.languages[candidate])
         return Language(code, probability, token=likeliest)
-
-
-def _hypothesis(draft: Draft, spoken: tuple[Utterance, ...], seat: Seat) -> Hypothesis:
-    return Hypothesis(
-        utterances=spoken,
-        language=seat.language.code,
-        language_probability=seat.language.probability,
-        avg_logprob=draft.avg_logprob,
-        compression_ratio=draft.compression_ratio,
-        no_speech_prob=seat.attempts.no_speech_prob,
-        temperature=draft.temperature,
-        tokens=draft.tokens,
-    )

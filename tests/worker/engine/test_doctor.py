@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from transformers import WhisperTokenizer
 
+from shared.models import Shortcuts
 from worker.engine.doctor import Examination, UnusableModel, examine
 
 BUNDLED = Path(__file__).parents[3] / "models" / "synthetic-en"
@@ -228,6 +229,17 @@ def test_longest_window(folder: Path, tokenizer: Any) -> None:
     assert examine(folder, tokenizer, None).abilities.window_s == 9.0
     (folder / "ananse.json").unlink()
     assert examine(folder, tokenizer, None).abilities.window_s == 30.0
+
+
+def test_what_the_encoder_may_leave_out(folder: Path, tokenizer: Any) -> None:
+    """Nothing, unless whoever made the weights has measured it."""
+    (folder / "ananse.json").unlink()
+    assert not examine(folder, tokenizer, None).bears
+    (folder / "ananse.json").write_text('{"bears": "int8+1.3s"}')
+    assert examine(folder, tokenizer, None).bears == Shortcuts(1.3, int8=True)
+    (folder / "ananse.json").write_text('{"bears": "a lot"}')
+    with pytest.raises(UnusableModel, match=r"ananse\.json is wrong: shortcuts=a lot"):
+        examine(folder, tokenizer, None)
 
 
 def test_broken_json_is_named(folder: Path, tokenizer: Any) -> None:

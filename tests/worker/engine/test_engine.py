@@ -11,6 +11,7 @@ from shared.errors import ModelError, OutOfMemory
 from tests.fakes import InPasses, ScriptedRunner, SteppedClock, hypothesis
 from worker.engine.engine import Engine
 from worker.engine.meter import RECOVERY_WINDOWS
+from worker.engine.scheduler import KEPT_SHARE
 from worker.engine.values import SAMPLE_RATE, DecodingOptions, Ended, Hypothesis, Window
 
 SOUND = np.zeros(30 * SAMPLE_RATE, dtype=np.int16)
@@ -140,6 +141,22 @@ def test_a_slot_that_is_free_goes_to_the_next_window_at_once(stepping: tuple[Ste
     assert runner.passes[begun:][:4] == [[0, 1], [0, 1], [0, 2], [0, 2]]
 
 
+def test_a_clip_finds_a_slot_that_is_kept_from_long_files() -> None:
+    runner = SteppingRunner()
+    engine = Engine(runner, KEPT_SHARE)
+    for number in range(20):
+        engine.submit("long", window(number, 30))
+    runner.let(3)
+
+    clip = engine.submit("clip", window(99, 2))
+    runner.let(4)
+
+    assert clip.result(PATIENCE_S).text == "window 99"
+    assert max(len(seen) for seen in runner.passes if 99 not in seen) == KEPT_SHARE - 1
+    runner.let_go()
+    assert engine.close(PATIENCE_S)
+
+
 def test_cancel_frees_a_slot_within_one_step(stepping: tuple[SteppingRunner, Engine]) -> None:
     runner, engine = stepping
     running = engine.submit("long", window(0, 30))
@@ -209,7 +226,7 @@ def test_out_of_memory_halves_the_slots_until_it_fits(make: Make) -> None:
     futures = queue_behind(engine, runner, [window(i) for i in range(8)])
 
     assert [f.result(PATIENCE_S).text for f in futures] == [f"window {i}" for i in range(8)]
-    assert runner.sizes == [1, 8, 4, 2, 2, 2, 2]
+    assert runner.sizes == [1, KEPT_SHARE - 1, 4, 2, 2, 2, 2]
     assert runner.slots == [4, 2]
     assert (engine.statistics().batch_limit, engine.statistics().overflows) == (2, 2)
 

@@ -56,6 +56,17 @@ def test_a_single_job_fills_all_slots() -> None:
     assert [len(batch) for batch in drain(scheduler, 8)] == [8, 8, 4]
 
 
+def test_a_kept_slot_is_for_the_first_windows_of_a_job() -> None:
+    scheduler = Scheduler[Ticket]()
+    fill(scheduler, "long", 20)
+    scheduler.take(EXPRESS_WINDOWS)
+
+    assert len(scheduler.take(4, kept=1)) == 3
+    assert scheduler.take(1, kept=1) == []
+    fill(scheduler, "clip", 1, seconds=4)
+    assert scheduler.take(1, kept=1) == [("clip", 0)]
+
+
 def test_a_clip_goes_before_the_backlog_of_long_files() -> None:
     scheduler = Scheduler[Ticket]()
     for job in ("film", "speech", "lecture"):

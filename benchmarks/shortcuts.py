@@ -1,0 +1,84 @@
+"""What a model's encoder may leave out: text, errors and time with shortcuts, beside the whole pass.
+
+    python -m benchmarks.shortcuts [--model FOLDER] [--samples FOLDER] [--clips N] 1.3s int8 int8+1.3s
+
+`samples` holds recordings and a `references.json` that says what is said in them and when, as that of
+`models/samples` does; each sentence is a window. Processor time: other work beside disturbs it less.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import soundfile
+
+from benchmarks.engine import error_rate
+from shared.models import ModelSource, parse_shortcuts
+from worker.engine.loading import Loaded, load
+from worker.engine.short_encoder import ShortEncoder
+from worker.engine.values import SAMPLE_RATE, DecodingOptions, Pcm, Window
+from worker.engine.whisper import WhisperRunner
+
+ROOT = Path(__file__).resolve().parents[1]
+AROUND_S = 0.2
+"""Heard on both sides of a sentence."""
+
+SLOTS = 8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("shortcuts", nargs="*", default=["1.3s", "int8", "int8+1.3s"])
+    parser.add_argument("--model", default=str(ROOT / "models" / "synthetic-en"))
+    parser.add_argument("--samples", type=Path, default=ROOT / "models" / "samples")
+    parser.add_argument("--clips", type=int, default=1_000, help="at most so many sentences")
+    parser.add_argument("--language", default="en")
+    asked = parser.parse_args()
+    sentences = list(_sentences(asked.samples))[: asked.clips]
+    source = ModelSource("model", asked.model)
+    loaded = load(source, device="cpu", dtype="float32", threads=1, hf_endpoint=None)
+    print(f"{len(sentences)} windows\n{'shortcuts':16}{'WER %':>8}{'other text':>12}{'processor s':>13}")
+    whole: list[str] = []
+    for name in ("none", *asked.shortcuts):
+        texts, took_s = _transcribed(loaded, name, [pcm for pcm, _ in sentences], asked.language)
+        whole = whole or texts
+        rate = error_rate([text for _, text in sentences], texts)
+        print(f"{name:16}{rate:8.2f}{differing(whole, texts):12}{took_s:13.1f}", flush=True)
+
+
+def differing(whole: Sequence[str], texts: Sequence[str]) -> int:
+    return sum(one != other for one, other in zip(whole, texts, strict=True))
+
+
+def _sentences(samples: Path) -> Iterator[tuple[Pcm, str]]:
+    for name, told in json.loads((samples / "references.json").read_text()).items():
+        pcm, rate = soundfile.read(samples / name, dtype="int16")
+        if rate != SAMPLE_RATE:
+            raise SystemExit(f"{name} has {rate} samples a second, and should have {SAMPLE_RATE}")
+        for sentence in told["segments"]:
+            first = max(0, int((sentence["start"] - AROUND_S) * SAMPLE_RATE))
+            yield pcm[first : int((sentence["end"] + AROUND_S) * SAMPLE_RATE)], sentence["text"]
+
+
+def _transcribed(
+    loaded: Loaded, shortcuts: str, sounds: Sequence[Pcm], language: str
+) -> tuple[list[str], float]:
+    options = DecodingOptions(language=language, temperatures=(0.0,))
+    windows = [Window(number, 0.0, pcm, len(pcm) / SAMPLE_RATE, options) for number, pcm in enumerate(sounds)]
+    wanted = parse_shortcuts(shortcuts)
+    runner = WhisperRunner(
+        replace(loaded, short=ShortEncoder(loaded.model, wanted) if wanted else None), SLOTS
+    )
+    # Whatever it does to the text: that is what is to be seen.
+    runner.use_shortcuts()
+    runner.run(windows[:1])
+    began = time.process_time()
+    texts = [found.text for found in runner.run(windows)]
+    return texts, time.process_time() - began
+
+
+if __name__ == "__main__":
+    main()
