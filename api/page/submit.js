@@ -18,7 +18,7 @@ export function startSubmit(open) {
   const room = $("submit");
   const choose = el("input", { type: "file", id: "file", class: "unseen", multiple: true, accept: "audio/*,video/*,.mka,.mkv,.opus,.flac" });
   const url = el("input", { type: "url", id: "url", placeholder: "https://…", autocomplete: "off", "aria-label": "Address of a recording" });
-  const address = el("form", { class: "row", id: "by-url" }, url, el("button", { text: "Fetch it" }));
+  const address = el("form", { class: "row", id: "by-url", novalidate: true }, url, el("button", { text: "Fetch it" }));
   const zone = el(
     "div",
     { class: "drop", id: "drop" },

@@ -125,7 +125,7 @@ def test_the_keyboard_is_enough(served: Served, open_tab: OpenTab, places: list[
     page.keyboard.press("Tab")
     expect(page.locator(".fix").nth(1)).to_be_focused()
     page.keyboard.press("Enter")
-    expect(page.locator("textarea").first).to_be_focused()
+    expect(page.locator(".segment textarea")).to_be_focused()
     page.keyboard.press("Escape")
 
     page.locator("#downloads summary").focus()
