@@ -122,16 +122,17 @@ class Supervisor:
     def stop(self) -> None:
         """Ends all children, the last started first. Asked to stop a second time meanwhile, it kills."""
         while self._posts:
-            last = next(reversed(self._posts.values()))
-            for post in self._crew_of(last):
+            crew = self._crew_of(next(reversed(self._posts.values())))
+            for post in crew:
                 if post.child:
                     post.child.terminate()
-            self._posts.pop(last.service.name)
-            if last.child:
-                self._end(last.child)
-                self._bury(last, last.child)
-            if last.log:
-                last.log.close()
+            for post in reversed(crew):
+                self._posts.pop(post.service.name)
+                if post.child:
+                    self._end(post.child)
+                    self._bury(post, post.child)
+                if post.log:
+                    post.log.close()
 
     def _crew_of(self, post: _Post) -> list[_Post]:
         crew = post.service.crew
@@ -201,7 +202,6 @@ class Supervisor:
         post.child = None
 
     def _end(self, child: Child) -> None:
-        child.terminate()
         deadline = time.monotonic() + child.service.grace_s
         while child.ended() is None and time.monotonic() < deadline and self._stops_asked < 2:
             self._listen(LOOK_S / 4)

@@ -14,6 +14,7 @@ from deploy.plan import CHECKOUT
 from shared.fleet import ALIVE_S
 from shared.settings import Settings
 from tests.support.api_server import api_server
+from tests.support.waiting import wait_until
 from tests.worker.receiver import http, receiver
 from worker.beat_file import BeatFile
 
@@ -36,7 +37,7 @@ def workers_are_healthy(state_dir: Path) -> bool:
 def test_an_api_that_can_take_jobs_is_healthy(settings: Settings) -> None:
     with api_server(settings) as api:
         port = int(api.url.rpartition(":")[2])
-        assert asks(port)
+        wait_until(lambda: asks(port))
         assert not asks(port, "/no/such/page")
 
 
