@@ -49,7 +49,7 @@ def test_a_failure_is_one_of_ours_with_a_sentence() -> None:
 @pytest.mark.parametrize(
     "lie",
     [
-        {"code": "internal", "detail": "None of a decoder's codes."},
+        {"code": "internal", "detail": "None of the codes of a decoder."},
         {"code": "corrupt_audio", "detail": "root:x:0:0:root:/root:/bin/bash"},
         {"code": "corrupt_audio", "detail": "x" * 161},
         {"code": "corrupt_audio", "detail": "two\nlines"},
