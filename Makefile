@@ -19,7 +19,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 KEEP_MEMORY := MALLOC_ARENA_MAX=2 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=200000000000 MALLOC_TOP_PAD_=268435456
 FAST := not slow and not service and not model and not training
 
-.PHONY: help run test test-training chaos check model peers bench-bento bench-devices bench-ledger bench-listeners bench-metrics bench-objects bench-scale lint lock venv bench clients fuzz audit sbom corpus format clean
+.PHONY: help run test test-training chaos check model peers bench-bento bench-company bench-devices bench-ledger bench-listeners bench-metrics bench-objects bench-scale bench-shortcuts lint lock venv bench clients fuzz audit sbom corpus format clean
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,6 +93,12 @@ bench-devices: $(DEV_STAMP) ## Several models on one device; warm-up; memory of 
 
 bench-listeners: $(DEV_STAMP) ## 500 who listen to events of one API process: memory, CPU, delay; BENCH="--listeners 2000"
 	@$(PY) -m benchmarks.listeners $(BENCH)
+
+bench-company: $(DEV_STAMP) ## Clips of five seconds beside a file of three hours
+	@env $$($(PY) -m deploy.allocator) $(PY) -m benchmarks.company $(BENCH)
+
+bench-shortcuts: $(DEV_STAMP) ## What a model's encoder may leave out, and what it does to the text
+	@env $$($(PY) -m deploy.allocator) $(PY) -m benchmarks.shortcuts $(BENCH)
 
 bench-metrics: $(DEV_STAMP) ## What a scrape of the API costs, by jobs, tenants and workers
 	@$(PY) -m benchmarks.metrics $(BENCH)

@@ -129,7 +129,9 @@ class NotConnected(Unreachable):
 
 
 def is_worth_repeating(reply: Reply, error: ServiceError, is_safe: bool) -> bool:
-    """A server that says when to come again has done nothing."""
+    """A server that says when to come again has done nothing. A wrong key stays wrong."""
+    if error.problem.code == "too_many_wrong_keys":
+        return False
     if error.problem.code == "incomplete_upload":
         return is_safe
     return reply.status in _AGAIN_STATUSES and (is_safe or "retry-after" in reply.headers)

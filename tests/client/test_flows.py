@@ -89,6 +89,11 @@ def test_what_will_not_change_is_not_sent_again(status: int) -> None:
         Played(call(STILL, GET), [problem(status, "invalid_option")])
 
 
+def test_a_wrong_key_is_not_tried_until_it_fits() -> None:
+    with pytest.raises(errors.ServiceError, match="why"):
+        Played(call(STILL, GET), [problem(429, "too_many_wrong_keys", retry_after="60")])
+
+
 def test_what_may_have_been_done_is_not_done_twice() -> None:
     with pytest.raises(Unreachable):
         Played(call(STILL, ONCE), [Unreachable("broke")])

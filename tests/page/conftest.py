@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext
+from playwright.sync_api import BrowserContext
 
 from shared.blobs import open_blobs
 from shared.fleet import Fleet
@@ -19,7 +19,7 @@ from shared.ledger import Ledger
 from shared.redis_store import RedisStore, connect
 from shared.settings import Settings
 from tests.support.api_server import api_server
-from tests.support.browser import Tab, chromium, new_tab
+from tests.support.browser import Chromium, Tab, chromium, new_tab
 from tests.support.keys import ring_of
 from tests.support.redis_server import redis_server, require_binary
 from tests.support.service import SAMPLES
@@ -51,15 +51,14 @@ class Served:
 
 
 @pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
+def browser() -> Iterator[Chromium]:
     with chromium() as found:
         yield found
 
 
 @pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    """A visitor: the storage that tabs share."""
-    found = browser.new_context(viewport={"width": 1280, "height": 860}, locale="en-GB")
+def context(browser: Chromium) -> Iterator[BrowserContext]:
+    found = browser.visitor()
     found.grant_permissions(["clipboard-read", "clipboard-write", "microphone"])
     yield found
     found.close()
@@ -81,7 +80,7 @@ def open_tab(context: BrowserContext) -> Iterator[OpenTab]:
 
 
 @pytest.fixture(scope="package")
-def served(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(browser: Chromium, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """No worker process: jobs stay as the tests move them. Tests share it: there is more than their own."""
     folder = tmp_path_factory.mktemp("served")
     with redis_server(require_binary()) as url, connect(url) as redis:
@@ -98,12 +97,12 @@ def fresh(store: RedisStore, settings: Settings) -> Iterator[Served]:
 
 
 @pytest.fixture(scope="package")
-def working(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def working(browser: Chromium, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     yield from _working(tmp_path_factory.mktemp("spelling"), PLAIN)
 
 
 @pytest.fixture(scope="package")
-def hearing(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def hearing(browser: Chromium, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """With the bundled model."""
     yield from _working(tmp_path_factory.mktemp("hearing"), ("worker",))
 

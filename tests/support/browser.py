@@ -5,9 +5,11 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Error as PlaywrightError
 
 from tests.support.waiting import wait_until
 
@@ -38,8 +40,28 @@ class Tab:
         return [url for _, url, _ in self.asked]
 
 
+class Chromium:
+    """Starts again when it has died: one crash is not to fail all that comes after it."""
+
+    def __init__(self, playwright: Playwright, binary: str) -> None:
+        self._start = lambda: playwright.chromium.launch(executable_path=binary, args=_ARGUMENTS)
+        self._browser: Browser = self._start()
+
+    def visitor(self) -> BrowserContext:
+        """With the storage that its tabs share."""
+        wanted: dict[str, Any] = {"viewport": {"width": 1280, "height": 860}, "locale": "en-GB"}
+        try:
+            return self._browser.new_context(**wanted)
+        except PlaywrightError:
+            self._browser = self._start()
+            return self._browser.new_context(**wanted)
+
+    def close(self) -> None:
+        self._browser.close()
+
+
 @contextmanager
-def chromium() -> Iterator[Browser]:
+def chromium() -> Iterator[Chromium]:
     """Skips the test where there is none, and fails it where there has to be one."""
     binary = next(filter(None, map(shutil.which, _NAMES)), None)
     if binary is None:
@@ -47,9 +69,9 @@ def chromium() -> Iterator[Browser]:
         pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=binary, args=_ARGUMENTS)
-        yield browser
-        browser.close()
+        found = Chromium(playwright, binary)
+        yield found
+        found.close()
 
 
 def new_tab(context: BrowserContext) -> Tab:
