@@ -89,7 +89,9 @@ def test_a_client_of_a_killed_process_waits_no_more(settings: Settings) -> None:
         sent = httpx.post(api.url + "/v1/jobs", content=b"sound", headers={"Content-Type": "audio/wav"})
         path = sent.json()["links"]["events"]
         with httpx.Client(timeout=30) as client, client.stream("GET", api.url + path) as stream:
-            next(stream.iter_bytes())
+            # Kept: an iterator that is let go of hangs up, and that is noticed at once.
+            heard = stream.iter_bytes()
+            next(heard)
             assert set(api.looks("ananse_waiting_clients")) == {1}
             pids = api.pids()
             for child in api.children():
