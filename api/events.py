@@ -9,7 +9,7 @@ from flask import Response, request
 from flask_openapi.blueprint import APIBlueprint
 
 from api.jobs import find
-from api.listening import HandedOver, Listener, id_of
+from api.listening import LAST_ANSWER, HandedOver, Listener, id_of
 from api.openapi import JOBS, answers
 from api.outlets import PING, PING_S
 from api.parts import Parts, parts
@@ -20,7 +20,6 @@ from shared.job import Job, Status
 from shared.job_store import Event
 from shared.transcript import WindowResult
 
-CONNECTION = "gunicorn.socket"
 _LOOK_S = 0.001
 _BUSY_S = 5.0
 _RETRY = "retry: 3000\n\n"
@@ -60,7 +59,7 @@ def follow_job(path: JobPath, query: NoQuery, header: FollowHeader) -> Response:
         return Response(status=204)
     with ExitStack() as held:
         # Our server takes streams off our hands; to others they are an answer like any, that holds a thread.
-        can_hand_over = CONNECTION in request.environ
+        can_hand_over = LAST_ANSWER in request.environ
         places = parts().listening.places if can_hand_over else None
         if not held.enter_context(parts().waiting("events", places)):
             raise DependencyError("Too many clients are waiting.", retry_after_s=_BUSY_S)
@@ -77,6 +76,8 @@ def _followed(job: Job, after: str, leave: Callable[[], None]) -> Response:
 
 
 def _handed_over(job: Job, after: str, leave: Callable[[], None]) -> Response:
+    # A client that kept the connection would send its next request to nobody.
+    request.environ[LAST_ANSWER]()
     is_chunked = request.environ.get("SERVER_PROTOCOL") != "HTTP/1.0"
     listener = Listener(job.id, id_of(after), is_chunked, leave)
     answer = Response(_begun(listener), content_type="text/event-stream")

@@ -16,7 +16,7 @@ from typing import Any, cast
 from gunicorn.util import write_nonblock
 from gunicorn.workers.gthread import ThreadWorker
 
-from api.listening import HandedOver
+from api.listening import LAST_ANSWER, HandedOver
 from api.outlets import Outlet
 from api.parts import EXTENSION, Parts
 from api.refusals import refusal
@@ -56,6 +56,16 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self._long = {lane: ThreadPoolExecutor(_MOST_LONG, lane) for lane in (Lane.UPLOAD, Lane.DOWNLOAD)}
         self._closing = ThreadPoolExecutor(self.cfg.threads, "closing")
         super().init_process()
+
+    def load_wsgi(self) -> None:
+        super().load_wsgi()
+        app = self.wsgi.wsgi_app
+
+        def answer(environ: dict[str, Any], start_response: Any) -> Any:
+            environ[LAST_ANSWER] = start_response.__self__.force_close
+            return app(environ, start_response)
+
+        self.wsgi.wsgi_app = answer
 
     def enqueue_req(self, conn: Any) -> None:
         """For a connection that is new or has something to read."""

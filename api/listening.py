@@ -18,6 +18,9 @@ from shared.job_store import Event
 from shared.redis_store import RedisStore
 
 MOST_LISTENERS = 2048
+LAST_ANSWER = "ananse.last_answer"
+"""What a request's environment holds where streams can be handed over: called before the head is written, it
+says that no other answer follows on this connection."""
 WAIT_S = 1.0
 LOOK_S = 5.0
 """So long a job is silent before its record is asked whether it is over: who deletes a job tells nobody."""

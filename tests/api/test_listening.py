@@ -308,6 +308,8 @@ def test_more_listen_than_there_are_threads(redis_url: str, store: RedisStore, t
 
     assert all(json.dumps({"status": "completed"}, separators=(",", ":")) in answer for answer in answers)
     assert all(answer.endswith("0\r\n\r\n") for answer in answers)
+    # Else a client would send its next request where nobody listens any more.
+    assert all("\r\nConnection: close\r\n" in answer for answer in answers)
 
 
 def _open(url: str, path: str) -> socket.socket:
