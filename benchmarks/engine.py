@@ -63,11 +63,9 @@ class Side:
         if line:
             self.process.stdin.write(line + "\n")
             self.process.stdin.flush()
-        # Libraries print what they like; only lines that are ours begin so.
-        for answer in self.process.stdout:
-            if answer.startswith("{"):
-                told: dict[str, Any] = json.loads(answer)
-                return told
+        if answer := self.process.stdout.readline():
+            told: dict[str, Any] = json.loads(answer)
+            return told
         raise SystemExit(f"{self.name} ended early: see {WORK / (self.name + '.log')}")
 
     def round(self) -> None:

@@ -219,14 +219,17 @@ def _side(plan: dict[str, Any]) -> Transcribe:
 
 def main() -> None:
     plan = json.loads(sys.argv[1])
+    # Libraries print what they like, also in the middle of our lines: that goes to the log.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     os.environ.setdefault("OMP_NUM_THREADS", str(plan["threads"]))
     began = time.perf_counter()
     transcribe = _side(plan)
-    print(json.dumps({"load_s": time.perf_counter() - began}), flush=True)
+    print(json.dumps({"load_s": time.perf_counter() - began}), file=answers)
     for _ in sys.stdin:
         began = time.perf_counter()
         texts = transcribe(plan["files"])
-        print(json.dumps({"seconds": time.perf_counter() - began, "texts": texts}), flush=True)
+        print(json.dumps({"seconds": time.perf_counter() - began, "texts": texts}), file=answers)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ KEPT_SHARE = 8
 """One slot in so many is for express windows only: a short clip need not wait until a long window ends."""
 
 CALM_STEPS = 8
-"""So many steps lie between two long windows that come in while a clip is in the model: each of them holds the
-clip up for a pass of the encoder."""
+"""So many steps lie between two windows of long files that come in while a clip is in the model: each of them
+holds the clip up for a pass of the encoder."""
 
 LEAST_COST_S = 1.0
 """However short, a window takes a slot and a pass of the encoder."""
