@@ -15,7 +15,7 @@ from shared.errors import JobError, ModelError, NoWorker, OutOfMemory
 from shared.log import get_logger
 from worker.engine.meter import Limit, Meter, Statistics
 from worker.engine.residence import Resident
-from worker.engine.scheduler import CALM_STEPS, EXPRESS_WINDOWS, KEPT_SHARE, Scheduler
+from worker.engine.scheduler import KEPT_SHARE, Scheduler
 from worker.engine.values import Ended, Hypothesis, ModelCard, ModelUnavailable, Runner, Window
 
 log = get_logger()
@@ -62,7 +62,6 @@ class Engine:
         self._seated: dict[int, _Ticket] = {}
         self._again: deque[_Ticket] = deque()
         self._is_one_by_one = False
-        self._steps_since_long = 0
         self._changed = threading.Condition()
         self._is_closed = False
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
@@ -212,27 +211,14 @@ class Engine:
         free = max(0, most - len(self._seated))
         taken = [self._again.popleft() for _ in range(min(free, len(self._again)))]
         if not self._is_one_by_one and not self._is_closed and not self._resident.is_wanted:
-            others = self._scheduler.take(free - len(taken), self._kept(free - len(taken)))
-            self._steps_since_long = 0 if any(map(_is_long, others)) else self._steps_since_long
-            taken += others
+            kept = self._limit.now // KEPT_SHARE
+            taken += self._scheduler.take(free - len(taken), kept)
         return [ticket for ticket in taken if not ticket.future.cancelled()]
-
-    def _kept(self, free: int) -> int:
-        """How many of the free slots are for express windows only. While a clip is in the model, all but one
-        now and then."""
-        has_clip = any(
-            not _is_long(ticket) and not self._scheduler.is_waiting(ticket.job)
-            for ticket in self._seated.values()
-        )
-        if has_clip:
-            return free if self._steps_since_long < CALM_STEPS else free - 1
-        return self._limit.now // KEPT_SHARE
 
     def _step(self, runner: Runner) -> None:
         """One call of the runner. What it raises is neither kept nor chained: a live traceback holds the
         tensors of the frames in it, and the next pass needs their memory."""
         self._begin()
-        self._steps_since_long += 1
         failure: JobError | None = None
         try:
             ended = runner.step()
@@ -329,11 +315,6 @@ class Engine:
             waiting = [*self._again, *self._scheduler.drop_all()]
             self._again.clear()
         return waiting
-
-
-def _is_long(ticket: _Ticket) -> bool:
-    """Whether it is none of the first windows of its file."""
-    return ticket.window.index >= EXPRESS_WINDOWS
 
 
 def _fail(ticket: _Ticket, error: Exception) -> None:

@@ -25,10 +25,6 @@ RESERVED_SHARE = 4
 KEPT_SHARE = 8
 """One slot in so many is for express windows only: a short clip need not wait until a long window ends."""
 
-CALM_STEPS = 8
-"""So many steps lie between two windows of long files that come in while a clip is in the model: each of them
-holds the clip up for a pass of the encoder."""
-
 LEAST_COST_S = 1.0
 """However short, a window takes a slot and a pass of the encoder."""
 
@@ -107,10 +103,6 @@ class Scheduler(Generic[Ticket]):
             taken.append(self._pop(self._next(waiting)))
         self._forget()
         return taken
-
-    def is_waiting(self, job: str) -> bool:
-        backlog = self._backlogs.get(job)
-        return backlog is not None and bool(backlog.waiting)
 
     def drop(self, job: str) -> list[Ticket]:
         """Forgets `job`; returns the tickets of the windows it still had waiting."""
