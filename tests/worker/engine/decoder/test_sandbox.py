@@ -112,7 +112,7 @@ def test_where_there_are_no_namespaces_the_other_walls_hold(prison: Prison) -> N
     [
         (["namespaces"], {"connect", "trace the worker"}),
         (["namespaces", "empty_root"], {"read a file", "write a file", "write here", "list a folder"}),
-        (["namespaces", "no_privileges"], {"mount", "become root"}),
+        (["namespaces", "no_privileges"], {"mount", "become root", "use capabilities"}),
         (["no_privileges", "system_calls"], {"connect", "fork", "start a program", "signal the worker"}),
         (["no_privileges", "system_calls"], {"run code it wrote", "read a file", "new namespaces"}),
     ],
