@@ -51,6 +51,7 @@ _FORMATS = {
     | content("text/tab-separated-values", "start\tend\ttext\n0\t1500\tGood morning.\n")
     | content("text/csv", "start,end,text\r\n0,1500,Good morning.\r\n"),
 }
+_UNREADABLE = (NotFound, NotReady, NoTranscript, Expired, NotAcceptable)
 _PART_RESULT = re.compile(r"(part-[0-9]+)\.json")
 _RETRY_S = 2.0
 
@@ -63,11 +64,7 @@ blueprint = APIBlueprint("transcripts", __name__, url_prefix="/v1/jobs", abp_tag
     responses=answers(
         200,
         _FORMATS,
-        NotFound,
-        NotReady,
-        NoTranscript,
-        Expired,
-        NotAcceptable,
+        *_UNREADABLE,
     ),
 )
 def get_transcript(path: JobPath, query: TranscriptQuery) -> Response:
@@ -86,11 +83,7 @@ def get_transcript(path: JobPath, query: TranscriptQuery) -> Response:
     responses=answers(
         200,
         _FORMATS,
-        NotFound,
-        NotReady,
-        NoTranscript,
-        Expired,
-        NotAcceptable,
+        *_UNREADABLE,
         LengthRequired,
         UploadTooLarge,
     ),

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 
 from shared.job import Status
 from shared.job_store import Event
-from shared.redis_store import RedisStore
+from shared.redis_store import RedisStore, rows_by_stream
 
 _MOST_EVENTS = 100
 """Of a job in one answer: what is left comes with the next."""
@@ -26,7 +26,7 @@ class JobEvents:
         streams = {key: after[job_id] for key, job_id in keys.items()} | {self._nudges: self._nudged}
         with self._store.guarded():
             answer = self._store.client.xread(streams, count=_MOST_EVENTS, block=max(1, int(wait_s * 1000)))
-        told = {key: _events(rows) for key, rows in _by_key(answer).items()}
+        told = {key: _events(rows) for key, rows in rows_by_stream(answer).items()}
         if nudges := told.pop(self._nudges, ()):
             self._nudged = nudges[-1].id
         return {keys[key]: events for key, events in told.items()}
@@ -53,10 +53,3 @@ class JobEvents:
 
 def _events(rows: list[tuple[str, dict[str, str]]]) -> tuple[Event, ...]:
     return tuple(Event(row_id, fields["kind"], fields["body"]) for row_id, fields in rows)
-
-
-def _by_key(answer: object) -> dict[str, list[tuple[str, dict[str, str]]]]:
-    """redis-py answers a list of pairs under RESP2 and a dict of lists of lists under RESP3."""
-    if isinstance(answer, dict):
-        return {key: [row for batch in batches for row in batch] for key, batches in answer.items()}
-    return dict(answer) if isinstance(answer, list) else {}

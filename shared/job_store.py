@@ -23,7 +23,7 @@ from shared.job import Delivery, Job, Options, Status
 from shared.job_record import media_json, read_delivery, read_record
 from shared.ledger import FETCH, FETCH_QUEUE, PREPARE, prepare_queue_of
 from shared.media import Media
-from shared.redis_store import RedisStore
+from shared.redis_store import RedisStore, rows_by_stream
 from shared.transcript import WindowResult
 
 MOST_OWED_S = 1e12
@@ -259,7 +259,7 @@ class JobStore:
             streams = self._store.client.xread(
                 {self._store.key("events", job_id): after}, count=500, block=max(1, int(wait_s * 1000))
             )
-        rows = _stream_rows(streams)
+        rows = rows_by_stream(streams).get(self._store.key("events", job_id), ())
         return tuple(Event(row_id, fields["kind"], fields["body"]) for row_id, fields in rows)
 
     def windows(self, job_id: str) -> tuple[WindowResult, ...]:
@@ -400,14 +400,3 @@ def _matches(job: Job, filters: Filters) -> bool:
         and (filters.model is None or job.options.model == filters.model)
         and (filters.tag is None or job.options.tag == filters.tag)
     )
-
-
-def _stream_rows(streams: object) -> Iterator[tuple[str, dict[str, str]]]:
-    """redis-py answers a list of pairs under RESP2 and a dict of lists of lists under RESP3."""
-    if isinstance(streams, dict):
-        for batches in streams.values():
-            for batch in batches:
-                yield from batch
-    elif isinstance(streams, list):
-        for _, rows in streams:
-            yield from rows

@@ -110,3 +110,11 @@ def _made_in(part: str) -> set[str]:
 
 def _words(text: str) -> set[str]:
     return set(re.findall(r"\w+", text))
+
+
+def rows_by_stream(answer: object) -> dict[str, list[tuple[str, dict[str, str]]]]:
+    """What XREAD found, by key. redis-py answers a list of pairs under RESP2 and a dict of lists of lists
+    under RESP3."""
+    if isinstance(answer, dict):
+        return {key: [row for batch in batches for row in batch] for key, batches in answer.items()}
+    return dict(answer) if isinstance(answer, list) else {}
