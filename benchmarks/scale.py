@@ -27,7 +27,8 @@ from tests.support.redis_server import require_binary
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """`queues` are how many steps wait, with how many tenants and models; `seconds` are of each pressing."""
+    """`queues` are how many steps wait, with how many tenants and models; `seconds` are of each pressing,
+    `warm_s` and `at_work_s` of a fleet's work, before and while it is measured."""
 
     fleets: tuple[int, ...]
     waiting: int
@@ -37,6 +38,7 @@ class Sizes:
     takeovers: tuple[int, ...]
     at_work: tuple[int, ...]
     warm_s: float
+    at_work_s: float
     saturation: tuple[int, ...]
     seconds: float
     shards: tuple[int, ...]
@@ -56,6 +58,7 @@ FULL = Sizes(
     takeovers=(100, 1_000, 5_000),
     at_work=(10, 100, 500, 1_000),
     warm_s=15.0,
+    at_work_s=15.0,
     saturation=(0, 20_000),
     seconds=15.0,
     shards=(1, 2, 4),
@@ -70,6 +73,7 @@ QUICK = Sizes(
     takeovers=(40,),
     at_work=(4,),
     warm_s=5.0,
+    at_work_s=8.0,
     saturation=(50,),
     seconds=1.0,
     shards=(2,),
@@ -91,7 +95,7 @@ MEASUREMENTS: dict[str, Measure] = {
     "queues": queues,
     "memory": lambda sizes: scale_queue.memory(sizes.memory, WINDOWS),
     "takeovers": lambda sizes: scale_queue.takeovers(sizes.takeovers),
-    "simulation": lambda sizes: scale_simulation.simulation(sizes.at_work, sizes.warm_s, sizes.seconds),
+    "simulation": lambda sizes: scale_simulation.simulation(sizes.at_work, sizes.warm_s, sizes.at_work_s),
     "saturation": lambda sizes: scale_load.saturation(sizes.saturation, sizes.seconds, WINDOWS),
     "shards": lambda sizes: scale_load.shards(sizes.shards, SHARD_PROCESSES, sizes.seconds, WINDOWS),
     "service": lambda sizes: scale_service.brokers(sizes.jobs, sizes.seconds),

@@ -44,7 +44,9 @@ class Chromium:
     """Starts again when it has died: one crash is not to fail all that comes after it."""
 
     def __init__(self, playwright: Playwright, binary: str) -> None:
-        self._start = lambda: playwright.chromium.launch(executable_path=binary, args=_ARGUMENTS)
+        # Its processes die on an allocator that is not theirs, and one for the tests may be preloaded.
+        env = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+        self._start = lambda: playwright.chromium.launch(executable_path=binary, args=_ARGUMENTS, env=env)
         self._browser: Browser = self._start()
 
     def visitor(self) -> BrowserContext:
