@@ -58,6 +58,9 @@ def make_celery(url: str, timeout_s: float = 10) -> Celery:
         task_acks_late=False,
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=not is_amqp,
+        # After a lost connection Celery 5.7.0 counts up again from the pool's threads, on the channel where
+        # its main thread waits for an answer: one takes the other's, and no message is heard any more.
+        worker_enable_prefetch_count_reduction=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_connection_timeout=timeout_s / 2,

@@ -67,10 +67,11 @@ def test_a_broker_that_dies_loses_hints_and_no_job(
     service: Service, broker: RabbitServer, tmp_path: Path
 ) -> None:
     with (
-        worker_process(service.settings, service.fleet, tmp_path / "worker.log", PLAIN),
+        worker_process(service.settings, service.fleet, tmp_path / "worker.log", (*PLAIN, "--pace", "1")),
         make_celery(broker.url, 1) as celery,
     ):
-        service.ended(submit(service))
+        held = submit(service)
+        wait_until(lambda: service.jobs.get(held).status is Status.RUNNING)
         broker.kill()
         try:
             began = time.monotonic()
@@ -81,4 +82,6 @@ def test_a_broker_that_dies_loses_hints_and_no_job(
         finally:
             broker.start()
 
-        assert service.ended(job_id).status is Status.COMPLETED
+        for one in (held, job_id):
+            job = service.ended(one)
+            assert (job.status, job.attempt) == (Status.COMPLETED, 1)

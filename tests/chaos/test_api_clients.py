@@ -8,11 +8,11 @@ import re
 import socket
 import struct
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from statistics import median, quantiles
+from statistics import quantiles
 
 import httpx
 import pytest
@@ -178,7 +178,7 @@ def test_a_cancel_near_the_end_has_one_outcome_everywhere(fire: UnderFire) -> No
         race = CancelRace(api, hook.url())
         with ThreadPoolExecutor(8) as threads:
             answers = dict(threads.map(race.run, range(CANCELS)))
-        wait_until(lambda: len(told(hook.requests)) == CANCELS, 60)
+        wait_until(lambda: len(told(hook.requests)) == CANCELS, 300)
         with http(api) as client:
             first = outcomes(client, hook.requests)
             say(Counter(first.values()))
@@ -189,25 +189,26 @@ def test_a_cancel_near_the_end_has_one_outcome_everywhere(fire: UnderFire) -> No
 
 
 class CancelRace:
-    """Jobs that are canceled about when they end, by what the last ones took."""
+    """Jobs that are canceled about when they end: later after one that was canceled, sooner after one that
+    had ended, so that each happens often however fast the machine is."""
 
     def __init__(self, api: ApiProcess, webhook_url: str) -> None:
         self._api = api
         self._webhook_url = webhook_url
         self._chance = random.Random(SEED)
-        self._took_s: deque[float] = deque([0.5], maxlen=10)
+        self._pause_s = 0.5
 
     def run(self, number: int) -> tuple[str, str]:
         """The job, and how it ended by the answer to the cancel."""
         with http(self._api) as client:
             job = submit(client, sound(number, 0.2), webhook_url=self._webhook_url).json()
-            time.sleep(median(tuple(self._took_s)) * self._chance.uniform(0.3, 1.7))
+            time.sleep(self._pause_s * self._chance.uniform(0.3, 1.7))
             answer = client.post(job["links"]["cancel"])
             if answer.status_code == 200:
+                self._pause_s = min(2.0, self._pause_s * 1.1)
                 return job["id"], answer.json()["status"]
             assert (answer.status_code, answer.json()["code"]) == (409, "job_ended"), answer.text
-            job = client.get(job["links"]["self"]).json()
-            self._took_s.append(job["timings"]["total_s"])
+            self._pause_s /= 1.1
             return job["id"], "completed"
 
 
