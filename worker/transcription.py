@@ -7,7 +7,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,12 +15,13 @@ from shared import job_files
 from shared.blob_store import BlobMissing
 from shared.errors import CannotDo, CorruptAudio
 from shared.job import Job, Options, Status
-from shared.ledger import part_step
+from shared.ledger import LONG_PART_S, part_step
 from shared.log import get_logger
 from shared.models import Abilities, long_queue_of, queue_of
 from shared.tracing import Span
 from shared.transcript import WindowResult
 from worker import parts, reuse
+from worker.aside import aside
 from worker.context import Context
 from worker.engine.audio import DecodeLimits, Decoding, decode
 from worker.engine.engine import Engine
@@ -50,10 +51,11 @@ def prepare(held: Held, job: Job, context: Context) -> None:
         blocks = context.tracer.walk("decode", decoding.blocks())
         cuts = Timed(context.tracer.walk("detect", cut_windows(blocks, detector, card.abilities.window_s)))
         offered = 0
-        for part in parts.group(cuts, context.settings.part_s):
-            held.check()
-            _offer(offered, part, held, job, context)
-            offered += 1
+        with _in_turn(cuts, decoding.probe.duration_s) as coming:
+            for part in parts.group(coming, context.settings.part_s):
+                held.check()
+                _offer(offered, part, held, job, context)
+                offered += 1
         context.metrics.stage("decode", decoding.waited_s)
         context.metrics.stage("detect", cuts.seconds - (decoding.waited_s - probed_s))
         context.ledger.prepared(
@@ -128,6 +130,12 @@ def _decoding(path: Path, job: Job, context: Context) -> Iterator[Decoding]:
         begun = decode(path, _limits(context), start_s=job.options.start_s, end_s=job.options.end_s)
     with begun as decoding:
         yield decoding
+
+
+def _in_turn(cuts: Iterator[Cut], duration_s: float | None) -> AbstractContextManager[Iterator[Cut]]:
+    """A long recording, or one of unknown length, is cut while nobody else needs the processor."""
+    is_short = duration_s is not None and duration_s <= LONG_PART_S
+    return nullcontext(cuts) if is_short else aside(cuts)
 
 
 def check_abilities(options: Options, abilities: Abilities) -> None:
