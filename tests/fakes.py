@@ -1,7 +1,7 @@
 """Stand-ins for the outer parts, driven by the test that made them."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from worker.engine.values import Abilities, Ended, Hypothesis, ModelCard, Utterance, Window
 
@@ -32,7 +32,7 @@ class InPasses:
     def resize(self, slots: int) -> None:
         self.slots.append(slots)
 
-    def step(self) -> list[Ended]:
+    def step(self, urgent: Collection[int] = ()) -> list[Ended]:
         found = self.run(list(self.seated.values()))
         ended = [Ended(number, one) for number, one in zip(self.seated, found, strict=True)]
         self.seated.clear()

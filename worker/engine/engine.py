@@ -21,7 +21,12 @@ from worker.engine.values import Ended, Hypothesis, ModelCard, ModelUnavailable,
 log = get_logger()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+SHARED_STEPS = 8
+"""While express windows are in the model the others rest, but for one step in so many: a row less is time
+less, and a long window that is heard in between takes longer than a short one as a whole."""
+
+
+@dataclass(slots=True, eq=False)
 class _Ticket:
     """A future that is not running may be cancelled by whoever waits for it, at any time: a slot whose window
     nobody wants is free by the next pass."""
@@ -29,6 +34,7 @@ class _Ticket:
     job: str
     window: Window
     future: Future[Hypothesis]
+    is_express: bool = False
 
 
 class Engine:
@@ -61,6 +67,7 @@ class Engine:
         self._numbers = count()
         self._seated: dict[int, _Ticket] = {}
         self._again: deque[_Ticket] = deque()
+        self._steps_alone = 0
         self._is_one_by_one = False
         self._changed = threading.Condition()
         self._is_closed = False
@@ -151,7 +158,7 @@ class Engine:
                 if self._is_closed:
                     return False
                 if not self._again:
-                    self._again.extend(self._scheduler.take(1))
+                    self._again.extend(self._take(1))
                 self._drop_unwanted()
                 if self._again:
                     return True
@@ -212,8 +219,14 @@ class Engine:
         taken = [self._again.popleft() for _ in range(min(free, len(self._again)))]
         if not self._is_one_by_one and not self._is_closed and not self._resident.is_wanted:
             kept = self._limit.now // KEPT_SHARE
-            taken += self._scheduler.take(free - len(taken), kept)
+            taken += self._take(free - len(taken), kept)
         return [ticket for ticket in taken if not ticket.future.cancelled()]
+
+    def _take(self, free: int, kept: int = 0) -> list[_Ticket]:
+        taken = self._scheduler.take(free, kept)
+        for ticket, is_express in taken:
+            ticket.is_express = is_express
+        return [ticket for ticket, _ in taken]
 
     def _step(self, runner: Runner) -> None:
         """One call of the runner. What it raises is neither kept nor chained: a live traceback holds the
@@ -221,7 +234,7 @@ class Engine:
         self._begin()
         failure: JobError | None = None
         try:
-            ended = runner.step()
+            ended = runner.step(self._urgent())
         except MemoryError:
             log.warning("batch_out_of_memory", windows=len(self._seated))
             failure = OutOfMemory()
@@ -232,6 +245,13 @@ class Engine:
             self._settle(ended, runner)
         else:
             self._clear(failure, runner)
+
+    def _urgent(self) -> list[int]:
+        """Whose step this is; nobody's in particular if it is everybody's."""
+        express = [number for number, ticket in self._seated.items() if ticket.is_express]
+        is_alone = 0 < len(express) < len(self._seated) and self._steps_alone < SHARED_STEPS - 1
+        self._steps_alone = self._steps_alone + 1 if is_alone else 0
+        return express if is_alone else []
 
     def _settle(self, ended: Sequence[Ended], runner: Runner) -> None:
         tickets = []

@@ -84,24 +84,25 @@ class Rules:
         if source in self._hot:
             self._hot[target] = self._hot.pop(source)
 
-    def choose(self, logits: Tensor) -> Tensor:
-        """The next token of each of the first rows, from logits [rows, vocabulary]."""
+    def choose(self, logits: Tensor, first: int = 0) -> Tensor:
+        """The next token of each of the rows from `first` on, from logits [rows, vocabulary]."""
+        rows = slice(first, first + len(logits))
         scores = logits.float() + self._never
-        count = self._count[: len(scores)]
+        count = self._count[rows]
         is_first = (count == 0).unsqueeze(1)
         if len(self._begin):
             scores[:, self._begin] = scores[:, self._begin].masked_fill(is_first, NEVER)
         if self._timestamps:
-            self._pair(scores, is_first)
+            self._pair(scores, rows, is_first)
         logprobs = scores.log_softmax(-1)
         choice = scores.argmax(-1)
         for row, (temperature, dice) in self._hot.items():
-            if row < len(scores):
-                choice[row] = _drawn(logprobs[row], temperature, dice)
-        is_over = count >= self._cap[: len(scores)]
+            if rows.start <= row < rows.stop:
+                choice[row - first] = _drawn(logprobs[row - first], temperature, dice)
+        is_over = count >= self._cap[rows]
         choice = choice.masked_fill(is_over, self._tokens.eos)
         chance = logprobs.gather(1, choice.unsqueeze(1)).squeeze(1)
-        self._note(choice, chance.masked_fill(is_over, float("nan")))
+        self._note(rows, choice, chance.masked_fill(is_over, float("nan")))
         return choice
 
     def written(self, row: int) -> Written:
@@ -110,14 +111,14 @@ class Rules:
             tuple(self._chosen[row, :length].tolist()), tuple(self._logprobs[row, :length].tolist())
         )
 
-    def _pair(self, scores: Tensor, is_first: Tensor) -> None:
+    def _pair(self, scores: Tensor, rows: slice, is_first: Tensor) -> None:
         """Timestamps come in pairs, never run back, and stand where they are likelier than any one word."""
-        tokens, rows = self._tokens, len(scores)
+        tokens = self._tokens
         start, stop = tokens.timestamps.start, tokens.timestamps.stop
-        last, before = self._last_is_stamp[:rows], self._before_is_stamp[:rows]
+        last, before = self._last_is_stamp[rows], self._before_is_stamp[rows]
         is_half = last & ~before
         # A closing timestamp may be opened again at the same time; otherwise time moves on.
-        earliest = self._newest[:rows] + (~is_half)
+        earliest = self._newest[rows] + (~is_half)
         stamps = scores[:, start:stop]
         stamps.masked_fill_((self._stamps < earliest.unsqueeze(1)) | (last & before).unsqueeze(1), NEVER)
         scores[:, start + tokens.max_initial_timestamp + 1 : stop].masked_fill_(is_first, NEVER)
@@ -133,15 +134,14 @@ class Rules:
         beyond.masked_fill_(no_word, NEVER)
         scores[:, tokens.eos] = end.masked_fill(is_stamp, NEVER)
 
-    def _note(self, choice: Tensor, chance: Tensor) -> None:
-        rows = len(choice)
-        count, stamps = self._count[:rows], self._tokens.timestamps
-        self._chosen[self._rows[:rows], count] = choice
-        self._logprobs[self._rows[:rows], count] = chance
+    def _note(self, rows: slice, choice: Tensor, chance: Tensor) -> None:
+        count, stamps = self._count[rows], self._tokens.timestamps
+        self._chosen[self._rows[rows], count] = choice
+        self._logprobs[self._rows[rows], count] = chance
         is_stamp = (choice >= stamps.start) & (choice < stamps.stop)
-        self._newest[:rows] = torch.where(is_stamp, choice, self._newest[:rows])
-        self._before_is_stamp[:rows] = self._last_is_stamp[:rows]
-        self._last_is_stamp[:rows] = is_stamp
+        self._newest[rows] = torch.where(is_stamp, choice, self._newest[rows])
+        self._before_is_stamp[rows] = self._last_is_stamp[rows]
+        self._last_is_stamp[rows] = is_stamp
         count += 1
 
     def _column(self, dtype: torch.dtype, *shape: int) -> Tensor:

@@ -89,10 +89,10 @@ class Scheduler(Generic[Ticket]):
             backlog.seen_turn = self._turn
         backlog.waiting.append((window, ticket))
 
-    def take(self, free: int, kept: int = 0) -> list[Ticket]:
-        """Tickets for so many free slots; fewer when fewer windows wait. The last `kept` of them are for
-        express windows only."""
-        taken: list[Ticket] = []
+    def take(self, free: int, kept: int = 0) -> list[tuple[Ticket, bool]]:
+        """Tickets for so many free slots, and whether each is of an express window; fewer when fewer windows
+        wait. The last `kept` of them are for express windows only."""
+        taken: list[tuple[Ticket, bool]] = []
         while len(taken) < free:
             waiting = [backlog for backlog in self._backlogs.values() if backlog.waiting]
             if free - len(taken) <= kept:
@@ -124,13 +124,14 @@ class Scheduler(Generic[Ticket]):
         long = [backlog for backlog in waiting if not backlog.is_express] if is_reserved else []
         return min(long or waiting, key=lambda backlog: backlog.place)
 
-    def _pop(self, backlog: _Backlog[Ticket]) -> Ticket:
+    def _pop(self, backlog: _Backlog[Ticket]) -> tuple[Ticket, bool]:
         window, ticket = backlog.waiting.popleft()
-        self._express_run = self._express_run + 1 if backlog.is_express else 0
+        is_express = backlog.is_express
+        self._express_run = self._express_run + 1 if is_express else 0
         backlog.taken += 1
         backlog.given_s += max(window.duration_s, LEAST_COST_S)
         backlog.seen_turn = self._turn
-        return ticket
+        return ticket, is_express
 
     def _level_s(self) -> float:
         """Where a newcomer starts: with the one who has been given least. Never falls."""

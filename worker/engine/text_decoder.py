@@ -113,11 +113,11 @@ class Decoder:
             for cache in caches:
                 cache[target] = cache[source]
 
-    def step(self, tokens: Tensor, positions: Tensor, longest: int) -> Tensor:
-        """Logits [rows, vocabulary] after one more token for each of the first rows. `positions` are where
-        the tokens stand, none of them `longest` or beyond."""
-        count = len(tokens)
-        rows = self._numbers[:count] if count <= self.positions else torch.arange(count)
+    def step(self, tokens: Tensor, positions: Tensor, longest: int, first: int = 0) -> Tensor:
+        """Logits [rows, vocabulary] after one more token for each of the rows from `first` on. `positions`
+        are where the tokens stand, none of them `longest` or beyond."""
+        span = slice(first, first + len(tokens))
+        rows = self._numbers[span] if span.stop <= self.positions else torch.arange(first, span.stop)
         after = self._numbers[:longest] > positions.unsqueeze(1)
         mask = torch.zeros(after.shape, dtype=self._places.dtype, device=after.device)
         mask = mask.masked_fill_(after, float("-inf"))[:, None, None]
@@ -127,8 +127,8 @@ class Decoder:
             keys, values = self._keys[number], self._values[number]
             keys[rows, :, positions] = key[:, :, 0]
             values[rows, :, positions] = value[:, :, 0]
-            seen = self._attend(query, keys[:count, :, :longest], values[:count, :, :longest], mask=mask)
-            text = self._rest(number, text + layer.own_out(seen), slice(0, count))
+            seen = self._attend(query, keys[span, :, :longest], values[span, :, :longest], mask=mask)
+            text = self._rest(number, text + layer.own_out(seen), span)
         return self._vocabulary(self._normed(text[:, 0], self._norm))
 
     def read(

@@ -3,6 +3,7 @@
 Positions are samples at 16 kHz inside the engine and seconds at its edges.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -136,9 +137,9 @@ class Runner(Protocol):
         Raises when it can never be run."""
         ...
 
-    def step(self) -> list[Ended]:
-        """One pass over all that are seated: short, so that others may come and go in between. Raises
-        MemoryError when it does not fit."""
+    def step(self, urgent: Collection[int] = ()) -> list[Ended]:
+        """One pass over all that are seated: short, so that others may come and go in between. Where that is
+        less work, over the `urgent` among them alone. Raises MemoryError when it does not fit."""
         ...
 
     def unseat(self, number: int) -> None:

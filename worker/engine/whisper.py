@@ -7,7 +7,7 @@ Its parts: `loading`, `listening` (mel, encoder, language), `text_decoder` (the 
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -139,13 +139,15 @@ class WhisperRunner:
             self._decoder.resize(slots, kept=len(self._rows))
             self._rules.resize(slots)
 
-    def step(self) -> list[Ended]:
-        """Fills one slot, or writes one token in all that are filled."""
+    def step(self, urgent: Collection[int] = ()) -> list[Ended]:
+        """Fills one slot, or writes one token in all that are filled; of the `urgent` first, and alone."""
+        hurried = {seat.number for seat in (*self._coming, *self._rows) if seat and seat.number in urgent}
+        coming = [seat for seat in self._coming if not hurried or seat.number in hurried]
         with torch.inference_mode(), memory_errors("the pass"):
-            if self._coming and self._free:
-                self._hear([self._coming.popleft() for _ in range(self._heard_at_once())])
+            if coming and self._free:
+                self._hear(coming[: self._heard_at_once])
             elif any(self._rows):
-                self._write()
+                self._write(hurried)
         self._collect(wait=not self._coming and not any(self._rows) and not self._ended)
         ended, self._ended = self._ended, []
         return ended
@@ -222,14 +224,20 @@ class WhisperRunner:
     def _free(self) -> int:
         return self._decoder.slots - sum(seat is not None for seat in self._rows)
 
+    @property
     def _heard_at_once(self) -> int:
         """On a CPU two windows take twice the time of one, so that nobody gains by waiting for the second."""
-        most = 1 if self._loaded.model.device.type == "cpu" else ENCODED_AT_ONCE
-        return min(most, self._free, len(self._coming))
+        return 1 if self._is_on_cpu else min(ENCODED_AT_ONCE, self._free)
+
+    @property
+    def _is_on_cpu(self) -> bool:
+        return bool(self._loaded.model.device.type == "cpu")
 
     def _hear(self, seats: Sequence[Seat]) -> None:
         """Encodes their windows into free slots."""
         began = time.perf_counter()
+        numbers = {seat.number for seat in seats}
+        self._coming = deque(seat for seat in self._coming if seat.number not in numbers)
         windows = self._placed([seat.window.pcm for seat in seats])
         for seat, place in zip(seats, windows, strict=True):
             row = self._rows.index(None) if None in self._rows else len(self._rows)
@@ -254,20 +262,25 @@ class WhisperRunner:
         silence.sound = silence.sound or self._decoder.sound(silence.states[0])
         return partial(self._decoder.place, states=window.states, behind=silence.sound)
 
-    def _write(self) -> None:
-        """One more token in every row."""
+    def _write(self, hurried: Collection[int]) -> None:
+        """One more token in every row; or in as few as hold those that are in a hurry. On a card a row more
+        takes no longer."""
         began = time.perf_counter()
         seats = self._close_gaps()
+        wanted = [row for row, seat in enumerate(seats) if self._is_on_cpu and seat.number in hurried]
+        first = wanted[0] if wanted else 0
+        seats = seats[first : wanted[-1] + 1] if wanted else seats
         logits = self._decoder.step(
             torch.tensor([seat.token for seat in seats], device=self._loaded.model.device),
             torch.tensor([seat.position for seat in seats], device=self._loaded.model.device),
             longest=max(seat.position for seat in seats) + 1,
+            first=first,
         )
-        choices = self._rules.choose(logits).tolist()
+        choices = self._rules.choose(logits, first).tolist()
         share_s = (time.perf_counter() - began) / len(seats)
         for row, (seat, choice) in enumerate(zip(seats, choices, strict=True)):
             seat.spent_s += share_s
-            self._advance(row, seat, choice, logits[row])
+            self._advance(first + row, seat, choice, logits[row])
 
     def _close_gaps(self) -> list[Seat]:
         """Rows in use come first: a pass costs as much as there are, not as there could be."""

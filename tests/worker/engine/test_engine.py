@@ -1,7 +1,7 @@
 """One thread, shared slots, and failures that stay where they belong."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 
 import numpy as np
@@ -9,9 +9,9 @@ import pytest
 
 from shared.errors import ModelError, OutOfMemory
 from tests.fakes import InPasses, ScriptedRunner, SteppedClock, hypothesis
-from worker.engine.engine import Engine
+from worker.engine.engine import SHARED_STEPS, Engine
 from worker.engine.meter import RECOVERY_WINDOWS
-from worker.engine.scheduler import KEPT_SHARE
+from worker.engine.scheduler import EXPRESS_WINDOWS, KEPT_SHARE
 from worker.engine.values import SAMPLE_RATE, DecodingOptions, Ended, Hypothesis, Window
 
 SOUND = np.zeros(30 * SAMPLE_RATE, dtype=np.int16)
@@ -94,6 +94,7 @@ class SteppingRunner(InPasses):
         self.card = ScriptedRunner().card
         self.left: dict[int, float] = {}
         self.passes: list[list[int]] = []
+        self.urgent: list[list[int]] = []
         self._may = threading.Semaphore(0)
         self._made = threading.Semaphore(0)
 
@@ -108,8 +109,9 @@ class SteppingRunner(InPasses):
         for _ in range(10_000):
             self._may.release()
 
-    def step(self) -> list[Ended]:
+    def step(self, urgent: Collection[int] = ()) -> list[Ended]:
         assert self._may.acquire(timeout=PATIENCE_S)
+        self.urgent.append([self.seated[number].index for number in urgent])
         self.passes.append([window.index for window in self.seated.values()])
         for number, window in self.seated.items():
             self.left[number] = self.left.get(number, window.duration_s) - 1
@@ -153,6 +155,25 @@ def test_a_clip_finds_a_slot_that_is_kept_from_long_files() -> None:
 
     assert clip.result(PATIENCE_S).text == "window 99"
     assert max(len(seen) for seen in runner.passes if 99 not in seen) == KEPT_SHARE - 1
+    runner.let_go()
+    assert engine.close(PATIENCE_S)
+
+
+def test_beside_a_clip_long_windows_have_a_part_in_one_step_of_several() -> None:
+    runner = SteppingRunner()
+    engine = Engine(runner, KEPT_SHARE)
+    for number in range(20):
+        engine.submit("long", window(number, 1 if number < EXPRESS_WINDOWS else 100))
+    runner.let(3)
+
+    clip = engine.submit("clip", window(99, 2 * SHARED_STEPS))
+    runner.let(2 * SHARED_STEPS + 4)
+
+    assert clip.result(PATIENCE_S).text == "window 99"
+    seen = list(zip(runner.passes, runner.urgent, strict=True))
+    beside = [urgent for numbers, urgent in seen if 99 in numbers]
+    assert beside == [*[[99]] * (SHARED_STEPS - 1), []] * 2
+    assert [urgent for numbers, urgent in seen[3:] if 99 not in numbers] == [[]] * 4
     runner.let_go()
     assert engine.close(PATIENCE_S)
 

@@ -189,9 +189,9 @@ def test_a_step_is_short(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> Non
     rows: list[int] = []
     write = runner._decoder.step
 
-    def counted(tokens: torch.Tensor, positions: torch.Tensor, longest: int) -> torch.Tensor:
-        rows.append(len(tokens))
-        return write(tokens, positions, longest)
+    def counted(*given: Any, **more: Any) -> torch.Tensor:
+        rows.append(len(given[0]))
+        return write(*given, **more)
 
     monkeypatch.setattr(runner._decoder, "step", counted)
     for number, one in enumerate(mixed(3)):
@@ -208,3 +208,42 @@ def test_memory_of_a_slot_is_told(loaded: Loaded) -> None:
     caches = [cache for caches, _ in runner._decoder._caches() for cache in caches]
 
     assert int(runner.card.details["slot_bytes"]) == sum(cache.nbytes for cache in caches) // 2
+
+
+def test_a_window_in_a_hurry_is_heard_first_and_written_alone(loaded: Loaded) -> None:
+    """The others rest meanwhile, and go on as if nothing had been."""
+    windows = mixed(6)
+    expected = [one.tokens for one in runner_of(loaded, 6).run(windows)]
+    runner = runner_of(loaded, 6)
+    for number in range(4):
+        runner.seat(number, windows[number])
+    for _ in range(9):
+        assert runner.step() == []
+    runner.seat(5, windows[5])
+    runner.seat(4, windows[4])
+
+    steps, ended = 0, list[Ended]()
+    while not ended:
+        ended = runner.step(urgent=[4])
+        steps += 1
+    found = {one.number: one.hypothesis for one in ended}
+    assert list(found) == [4]
+    assert [seat.number for seat in runner._coming] == [5]
+    assert steps < len(expected[4]) + 12
+    found |= finished(runner, [0, 1, 2, 3, 5])
+
+    assert {number: one.tokens for number, one in found.items()} == dict(enumerate(expected))
+
+
+def test_who_is_no_longer_there_holds_up_nobody(loaded: Loaded) -> None:
+    runner = runner_of(loaded, 2)
+    windows = mixed(2)
+    expected = [one.tokens for one in runner_of(loaded, 2).run(windows)]
+    for number in (0, 1):
+        runner.seat(number, windows[number])
+
+    found: list[Ended] = []
+    while len(found) < 2:
+        found += runner.step(urgent=[7])
+
+    assert {one.number: one.hypothesis.tokens for one in found} == dict(enumerate(expected))
