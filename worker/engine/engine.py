@@ -247,8 +247,14 @@ class Engine:
             self._clear(failure, runner)
 
     def _urgent(self) -> list[int]:
-        """Whose step this is; nobody's in particular if it is everybody's."""
-        express = [number for number, ticket in self._seated.items() if ticket.is_express]
+        """Whose step this is; nobody's in particular if it is everybody's. A job that has more waiting is not
+        helped by a hurry of its first windows."""
+        with self._changed:
+            express = [
+                number
+                for number, ticket in self._seated.items()
+                if ticket.is_express and not self._scheduler.has_more(ticket.job)
+            ]
         is_alone = 0 < len(express) < len(self._seated) and self._steps_alone < SHARED_STEPS - 1
         self._steps_alone = self._steps_alone + 1 if is_alone else 0
         return express if is_alone else []

@@ -89,6 +89,11 @@ class Scheduler(Generic[Ticket]):
             backlog.seen_turn = self._turn
         backlog.waiting.append((window, ticket))
 
+    def has_more(self, job: str) -> bool:
+        """Whether windows of the job wait."""
+        backlog = self._backlogs.get(job)
+        return backlog is not None and bool(backlog.waiting)
+
     def take(self, free: int, kept: int = 0) -> list[tuple[Ticket, bool]]:
         """Tickets for so many free slots, and whether each is of an express window; fewer when fewer windows
         wait. The last `kept` of them are for express windows only."""
