@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +44,20 @@ def ours(plan: dict[str, Any]) -> Transcribe:
     engine = Engine(runner, plan["slots"])
     options = DecodingOptions(language="en", temperatures=(0.0,))
 
+    # A file that comes again is another job: of the same one only the first windows go first.
+    jobs = map(str, count())
+
     def transcribe(files: Sequence[str]) -> list[str]:
         futures: list[list[Any]] = []
         for file in files:
+            job = next(jobs)
             pcm, _ = soundfile.read(file, dtype="int16")
             blocks = (pcm[first : first + SAMPLE_RATE] for first in range(0, len(pcm), SAMPLE_RATE))
             detector = detector_for(not plan["tokens"], SpeechParams())
             futures.append([])
             for cut in cut_windows(blocks, detector, runner.card.abilities.window_s):
                 window = Window(cut.index, cut.start / SAMPLE_RATE, cut.pcm, cut.speech_s, options)
-                futures[-1].append(engine.submit(file, window))
+                futures[-1].append(engine.submit(job, window))
         texts = [" ".join(future.result().text for future in one) for one in futures]
         now = engine.statistics()
         print(
