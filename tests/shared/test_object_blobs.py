@@ -116,7 +116,11 @@ def test_a_store_that_stands_still_is_unavailable_in_bounded_time(
 
     assert {name: kind for name, (kind, _) in ends.items()} == dict.fromkeys(ACTS, BlobUnavailable)
     assert max(after_s for _, after_s in ends.values()) < BOUND_S
-    wait_until(lambda: outcome(ACTS["read"], blobs)[0] is None, 300)
+    # What it was asked while it stood still it may do now, so what was there may be gone.
+    wait_until(
+        lambda: outcome(lambda blobs: blobs.write("jobs/job_3/media", b"sound"), blobs)[0] is None, 300
+    )
+    assert blobs.read("jobs/job_3/media") == b"sound"
 
 
 def test_a_store_that_is_away_is_unavailable_and_nothing_is_missing(settings: Settings) -> None:
