@@ -183,7 +183,8 @@ def test_a_cancel_near_the_end_has_one_outcome_everywhere(fire: UnderFire) -> No
             first = outcomes(client, hook.requests)
             say(Counter(first.values()))
             assert {job_id: said(outcome) for job_id, outcome in first.items()} == answers
-            assert min(Counter(answers.values()).values()) >= CANCELS // 20, "all ended in one way"
+            ways = Counter(answers.values())
+            assert min(ways["canceled"], ways["completed"]) >= CANCELS // 20, "all ended in one way"
             for _ in range(5):
                 assert outcomes(client, hook.requests) == first
 
