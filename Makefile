@@ -19,7 +19,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 KEEP_MEMORY := MALLOC_ARENA_MAX=2 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=200000000000 MALLOC_TOP_PAD_=268435456
 FAST := not slow and not service and not model and not training
 
-.PHONY: help run test test-training chaos check model peers bench-bento bench-company bench-devices bench-ledger bench-listeners bench-metrics bench-objects bench-scale bench-shortcuts lint lock venv bench clients fuzz audit sbom corpus format clean
+.PHONY: help run test test-training chaos check model peers openvino bench-bento bench-company bench-devices bench-ledger bench-listeners bench-metrics bench-objects bench-scale bench-shortcuts lint lock venv bench clients fuzz audit sbom corpus format clean
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,11 @@ peers: ## The bundled weights in faster-whisper and whisper.cpp, with their word
 	@test -x var/peers-venv/bin/python || $(if $(PYTHON),$(PYTHON),python3) -m venv var/peers-venv
 	@var/peers-venv/bin/python -m pip install --disable-pip-version-check -q -r benchmarks/peers.txt
 	@var/peers-venv/bin/python -m benchmarks.peers
+
+openvino: ## OpenVINO GenAI and its converter, for a side of its own in `make bench`; several gigabytes
+	@mkdir -p var
+	@test -x var/openvino-venv/bin/python || $(if $(PYTHON),$(PYTHON),python3) -m venv var/openvino-venv
+	@var/openvino-venv/bin/python -m pip install --disable-pip-version-check -q -r benchmarks/openvino.txt
 
 bench-bento: $(DEV_STAMP) ## This service and BentoML side by side: about an hour; BENCH="--quick"
 	@mkdir -p var

@@ -45,6 +45,7 @@ SEED = ("seed",)
 TRANSFORMERS = ("generate-batched", "pipeline-long")
 PEERS = ("faster-whisper", "faster-whisper-batched")
 CPP = ("whisper.cpp",)
+OPENVINO = ("openvino-int8", "openvino-fp32")
 
 
 @dataclass(slots=True)
@@ -97,6 +98,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--slots", type=int, default=8)
     parser.add_argument("--dtype", default="auto", help="ours")
     parser.add_argument("--peers", type=Path, default=ROOT / "var" / "peers-venv" / "bin" / "python")
+    parser.add_argument("--openvino", type=Path, default=ROOT / "var" / "openvino-venv" / "bin" / "python")
     asked = parser.parse_args()
     if asked.quick:
         asked.clips, asked.rounds = QUICK_CLIPS, QUICK_ROUNDS
@@ -165,6 +167,8 @@ def _sides(asked: argparse.Namespace, *, has_long_files: bool) -> list[str]:
         names += [PEERS[0], *(f"{PEERS[1]}-{size}" for size in (4, 8, 16)), *(() if asked.shape else CPP)]
     else:
         print(f"{asked.peers} is not there: run `make peers` first for faster-whisper and whisper.cpp.")
+    if asked.openvino.exists():
+        names += OPENVINO
     return [name for name in names if not asked.sides or name in asked.sides]
 
 
@@ -174,7 +178,11 @@ class _started:  # noqa: N801
     def __init__(
         self, name: str, model: Path, references: Mapping[Path, str], asked: argparse.Namespace
     ) -> None:
-        python = str(asked.peers) if name.startswith((*PEERS, *CPP)) else sys.executable
+        python = sys.executable
+        if name.startswith((*PEERS, *CPP)):
+            python = str(asked.peers)
+        if name in OPENVINO:
+            python = str(asked.openvino)
         plan = {
             "side": name,
             "model": str(model),

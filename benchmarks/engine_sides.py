@@ -5,6 +5,7 @@ Several environments run this: what one of them lacks is imported by its own sid
 
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -197,6 +198,27 @@ def whisper_cpp(plan: dict[str, Any]) -> Transcribe:
     return transcribe
 
 
+def openvino(plan: dict[str, Any], weights: str) -> Transcribe:
+    """OpenVINO GenAI on what its own converter makes of the checkpoint; `weights` are int8 or fp32."""
+    from openvino_genai import WhisperPipeline  # noqa: PLC0415
+
+    folder = Path(plan["out"]) / f"openvino-{weights}"
+    if not folder.exists():
+        convert = Path(sys.executable).parent / "optimum-cli"
+        what = ("--model", plan["model"], "--task", "automatic-speech-recognition-with-past")
+        subprocess.run(
+            [str(convert), "export", "openvino", *what, "--weight-format", weights, str(folder)], check=True
+        )
+    pipeline = WhisperPipeline(str(folder), "CPU", INFERENCE_NUM_THREADS=plan["threads"])
+    settings = {"language": "<|en|>", "task": "transcribe", **_length(plan)}
+
+    def transcribe(files: Sequence[str]) -> list[str]:
+        sounds = (soundfile.read(file, dtype="float32")[0] for file in files)
+        return [str(pipeline.generate(sound.tolist(), **settings)) for sound in sounds]
+
+    return transcribe
+
+
 def _dtype() -> Any:
     import torch  # noqa: PLC0415
 
@@ -212,6 +234,8 @@ def _side(plan: dict[str, Any]) -> Transcribe:
     name = plan["side"]
     if name.startswith("faster-whisper"):
         return faster_whisper(plan, int(name.rpartition("-")[2]) if name != "faster-whisper" else 0)
+    if name.startswith("openvino"):
+        return openvino(plan, name.rpartition("-")[2])
     sides = {
         "ours": ours,
         "seed": seed,
