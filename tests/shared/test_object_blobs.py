@@ -118,7 +118,7 @@ def test_a_store_that_stands_still_is_unavailable_in_bounded_time(
     assert max(after_s for _, after_s in ends.values()) < BOUND_S
     # What it was asked while it stood still it may do now, so what was there may be gone.
     wait_until(
-        lambda: outcome(lambda blobs: blobs.write("jobs/job_3/media", b"sound"), blobs)[0] is None, 300
+        lambda: outcome(lambda blobs: blobs.write("jobs/job_3/media", b"sound"), blobs)[0] is None, 120
     )
     assert blobs.read("jobs/job_3/media") == b"sound"
 
