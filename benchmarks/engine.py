@@ -10,6 +10,7 @@ else the machine does meets all of them; the median of the rounds counts. Sides 
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -178,11 +179,13 @@ class _started:  # noqa: N801
     def __init__(
         self, name: str, model: Path, references: Mapping[Path, str], asked: argparse.Namespace
     ) -> None:
-        python = sys.executable
+        python, env = sys.executable, dict(os.environ)
         if name.startswith((*PEERS, *CPP)):
             python = str(asked.peers)
         if name in OPENVINO:
             python = str(asked.openvino)
+            # It dies of an allocator that is not its own.
+            env.pop("LD_PRELOAD", None)
         plan = {
             "side": name,
             "model": str(model),
@@ -201,6 +204,7 @@ class _started:  # noqa: N801
             stderr=self._log,
             text=True,
             cwd=ROOT,
+            env=env,
         )
         self._side = Side(name, process)
 

@@ -206,9 +206,8 @@ def openvino(plan: dict[str, Any], weights: str) -> Transcribe:
     if not folder.exists():
         convert = Path(sys.executable).parent / "optimum-cli"
         what = ("--model", plan["model"], "--task", "automatic-speech-recognition-with-past")
-        subprocess.run(
-            [str(convert), "export", "openvino", *what, "--weight-format", weights, str(folder)], check=True
-        )
+        command = [str(convert), "export", "openvino", *what, "--weight-format", weights, str(folder)]
+        subprocess.run(command, check=True)
     pipeline = WhisperPipeline(str(folder), "CPU", INFERENCE_NUM_THREADS=plan["threads"])
     settings = {"language": "<|en|>", "task": "transcribe", **_length(plan)}
 
