@@ -9,6 +9,7 @@ import soundfile
 import torch
 
 from worker.engine.short_encoder import packed_int8
+from worker.engine.text_decoder import Decoder
 from worker.engine.values import Pcm
 
 ROUNDS = 5
@@ -45,6 +46,14 @@ def is_int8_faster() -> bool:
 def faster(known: torch.dtype, other: torch.dtype) -> torch.dtype:
     """`other` if this processor multiplies it clearly faster, else `known`."""
     return other if seconds(known) > MARGIN * seconds(other) else known
+
+
+def step_s(decoder: Decoder) -> float:
+    """Of one more token in all of its slots, once it has been compiled."""
+    tokens, positions = torch.zeros(decoder.slots).long(), torch.arange(decoder.slots)
+    with torch.inference_mode():
+        decoder.step(tokens, positions, decoder.slots)
+        return min(_timed(lambda: decoder.step(tokens, positions, decoder.slots)) for _ in range(ROUNDS))
 
 
 def seconds(dtype: torch.dtype) -> float:

@@ -15,6 +15,7 @@ from transformers import (
 from shared.devices import usable_cores
 from shared.models import ModelSource, Shortcuts
 from worker.engine import calibration, probe
+from worker.engine.decoders import choose_format
 from worker.engine.doctor import Examination, Tokens, UnusableModel, examine
 from worker.engine.listening import encode
 from worker.engine.prompts import build_prompt
@@ -35,6 +36,8 @@ class Loaded:
     card: ModelCard
     short: ShortEncoder | None = None
     """Wanted by whoever made or named the model; whether it is used is found out with the weights running."""
+    kept: torch.dtype | None = None
+    """The format in which a compiled decoder keeps its numbers; without one, torch's operations write."""
 
 
 def load(source: ModelSource, *, device: str, dtype: str, threads: int, hf_endpoint: str | None) -> Loaded:
@@ -52,7 +55,8 @@ def load(source: ModelSource, *, device: str, dtype: str, threads: int, hf_endpo
     card = _card(source, checkpoint, model, abilities)
     shortcuts = choose_shortcuts(source.shortcuts, examination.bears if dtype == "auto" else None, model)
     short = ShortEncoder(model, shortcuts) if shortcuts else None
-    return Loaded(model, tokenizer, mel, tokens, examination.alignment_heads, card, short)
+    kept = choose_format(model, is_exact=dtype != "auto")
+    return Loaded(model, tokenizer, mel, tokens, examination.alignment_heads, card, short, kept)
 
 
 def choose_device(device: str) -> torch.device:

@@ -22,40 +22,51 @@ Sound = Sequence[tuple[Tensor, Tensor]]
 """Keys [heads, head width, positions] and values [heads, positions, head width], for each layer."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Layer:
-    """One decoder layer. `own` gives query, key and value of the text, `sound` key and value of the sound."""
-
-    own_norm: Weight
-    own: Matrix
-    own_out: Matrix
-    sound_norm: Weight
-    query: Matrix
-    sound: Matrix
-    sound_out: Matrix
-    norm: Weight
-    widen: Matrix
-    narrow: Matrix
-    activate: Callable[[Tensor], Tensor]
-
-
 TALL = 16
 """So many times more rows than columns: a vocabulary."""
 
 
-def _product(weight: Tensor, bias: Tensor | None) -> Matrix:
-    is_tall = weight.shape[0] > TALL * weight.shape[1] and bias is None
-    if is_tall and weight.device.type == "cpu" and weight.dtype == torch.float32:
-        # The same product with the tall matrix in front takes two thirds of the time (measured).
-        return lambda rows: torch.mm(weight, rows.T).T.contiguous()
-    return lambda rows: functional.linear(rows, weight, bias)
+@dataclass(frozen=True, slots=True, eq=False)
+class Product:
+    weight: Tensor
+    bias: Tensor | None
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        if self._is_tall:
+            # The same product with the tall matrix in front takes two thirds of the time (measured).
+            return torch.mm(self.weight, rows.T).T.contiguous()
+        return functional.linear(rows, self.weight, self.bias)
+
+    @property
+    def _is_tall(self) -> bool:
+        rows, columns = self.weight.shape
+        is_plain = self.weight.device.type == "cpu" and self.weight.dtype == torch.float32
+        return is_plain and self.bias is None and rows > TALL * columns
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Layer:
+    """One decoder layer. `own` gives query, key and value of the text."""
+
+    own_norm: Weight
+    own: Product
+    own_out: Product
+    sound_norm: Weight
+    query: Product
+    sound_out: Product
+    norm: Weight
+    widen: Product
+    narrow: Product
+    activate: Callable[[Tensor], Tensor]
 
 
 class Decoder:
     """Over `slots` rows, of which the first n are in use in any pass. Not thread-safe."""
 
-    def __init__(self, model: Any, slots: int) -> None:
+    def __init__(self, model: Any, slots: int, kept: torch.dtype | None = None) -> None:
+        """`kept` is the number format of the caches, the model's own if none is named."""
         decoder, config = model.model.decoder, model.config
+        self._kept = kept or model.dtype
         self.slots = slots
         self.positions = int(config.max_target_positions)
         self._heads = int(config.decoder_attention_heads)
@@ -65,21 +76,26 @@ class Decoder:
         self._places: Tensor = decoder.embed_positions.weight
         self._scale = float(decoder.embed_scale)
         self._layers = [_fused(layer) for layer in decoder.layers]
+        heard = [layer.encoder_attn for layer in decoder.layers]
+        self._heard = [Product(*joined_weights(layer.k_proj, layer.v_proj)) for layer in heard]
         self._norm: Weight = (decoder.layer_norm.weight, decoder.layer_norm.bias)
-        self._vocabulary = _product(model.proj_out.weight, model.proj_out.bias)
+        self._vocabulary = Product(model.proj_out.weight, model.proj_out.bias)
         self._numbers = torch.arange(self.positions, device=model.device)
         self._keys: list[Tensor] = []
         self._values: list[Tensor] = []
         self._sound_keys: list[Tensor] = []
         self._sound_values: list[Tensor] = []
         for caches, shape in self._caches():
-            caches += [self._empty(slots, shape) for _ in self._layers]
+            caches += [self._empty(slots, shape) for _ in self._heard]
+
+    def __str__(self) -> str:
+        return f"torch, {str(self._kept).removeprefix('torch.')}"
 
     @property
     def slot_bytes(self) -> int:
         """Memory of one slot, as it is and not as it might be."""
-        elements = 2 * len(self._layers) * self._width * (self.positions + self._sound_positions)
-        return elements * self._embedding.element_size()
+        elements = 2 * len(self._heard) * self._width * (self.positions + self._sound_positions)
+        return elements * self._kept.itemsize
 
     def resize(self, slots: int, kept: int) -> None:
         """Keeps the first `kept` rows. Memory may be short: each cache goes before its successor comes."""
@@ -90,6 +106,9 @@ class Decoder:
                 new = self._empty(slots, shape)
                 new[:kept] = caches[number]
                 caches[number] = new
+
+    def let_go(self, model: Any) -> None:
+        """Of what this decoder has from `model` and keeps in another format; here nothing."""
 
     def place(self, row: int, states: Tensor, behind: Sound = ()) -> None:
         """The sound of a window, encoder states [positions, width], into a row. Where they are not all, the
@@ -105,7 +124,7 @@ class Decoder:
     def sound(self, states: Tensor) -> Sound:
         """As a row keeps it."""
         shape = (-1, 2, self._heads, self._head_width)
-        both = (layer.sound(states).view(shape).unbind(1) for layer in self._layers)
+        both = (product(states).view(shape).unbind(1) for product in self._heard)
         return [(keys.permute(1, 2, 0), values.transpose(0, 1)) for keys, values in both]
 
     def move(self, source: int, target: int) -> None:
@@ -179,9 +198,7 @@ class Decoder:
     def _empty(self, slots: int, shape: tuple[int, int]) -> Tensor:
         # Written to, so that memory is taken now and not window by window; and what a mask hides must be a
         # number all the same.
-        return torch.empty(
-            (slots, self._heads, *shape), dtype=self._places.dtype, device=self._places.device
-        ).zero_()
+        return torch.empty((slots, self._heads, *shape), dtype=self._kept, device=self._places.device).zero_()
 
     def _embedded(self, tokens: Tensor) -> Tensor:
         found = functional.embedding(tokens, self._embedding)
@@ -232,11 +249,10 @@ def _fused(layer: Any) -> _Layer:
     own, sound = layer.self_attn, layer.encoder_attn
     return _Layer(
         own_norm=norm_weight(layer.self_attn_layer_norm),
-        own=_product(*joined_weights(own.q_proj, own.k_proj, own.v_proj)),
+        own=Product(*joined_weights(own.q_proj, own.k_proj, own.v_proj)),
         own_out=_linear(own.out_proj),
         sound_norm=norm_weight(layer.encoder_attn_layer_norm),
         query=_linear(sound.q_proj),
-        sound=_product(*joined_weights(sound.k_proj, sound.v_proj)),
         sound_out=_linear(sound.out_proj),
         norm=norm_weight(layer.final_layer_norm),
         widen=_linear(layer.fc1),
@@ -249,8 +265,8 @@ def norm_weight(norm: Any) -> Weight:
     return norm.weight, norm.bias
 
 
-def _linear(linear: Any) -> Matrix:
-    return _product(linear.weight, linear.bias)
+def _linear(linear: Any) -> Product:
+    return Product(linear.weight, linear.bias)
 
 
 def joined_weights(*linears: Any) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ from shared.log import get_logger
 from shared.models import ModelSource, Shortcuts
 from worker.engine import alignment, calibration, probe
 from worker.engine.alignment import Gaze, Said
+from worker.engine.decoders import build_decoder
 from worker.engine.decoding import has_run_into_a_loop, is_silent, max_tokens, to_draft
 from worker.engine.listening import Heard, encode, encode_shortly, heard
 from worker.engine.loading import Loaded, load
@@ -30,7 +31,6 @@ from worker.engine.rules import Rules
 from worker.engine.seats import Language, Seat
 from worker.engine.short_encoder import ShortEncoder, ShortStates, free_layers
 from worker.engine.tails import joined, rest
-from worker.engine.text_decoder import Decoder
 from worker.engine.values import (
     SAMPLE_RATE,
     DecodingOptions,
@@ -73,6 +73,7 @@ def load_runner(
     try:
         runner.warm_up()
         runner.take_shortcuts(calibration.recording())
+        runner.let_go()
     except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
         raise ModelUnavailable(
             f"Model {source.source} was loaded but cannot transcribe ({type(error).__name__}): "
@@ -102,7 +103,7 @@ class WhisperRunner:
         self._timestamps = loaded.card.abilities.segment_timestamps
         self._wording = Wording(loaded.tokenizer, loaded.tokens)
         with torch.inference_mode():
-            self._decoder = Decoder(loaded.model, slots)
+            self._decoder = build_decoder(loaded.model, slots, loaded.kept)
             self._rules = Rules(
                 loaded.tokens,
                 slots,
@@ -117,7 +118,7 @@ class WhisperRunner:
         self._ended: list[Ended] = []
         self._word_maker = ThreadPoolExecutor(1, thread_name_prefix="words")
         details = {"slots": str(slots), "slot_bytes": str(self._decoder.slot_bytes)}
-        details |= {"encoder": str(Shortcuts())}
+        details |= {"encoder": str(Shortcuts()), "decoder": str(self._decoder)}
         self.card = replace(loaded.card, details=loaded.card.details | details)
 
     def seat(self, number: int, window: Window) -> None:
@@ -204,6 +205,10 @@ class WhisperRunner:
     def use_shortcuts(self) -> None:
         """Those that the model was loaded with, if any, whatever they do to the text."""
         self._short = self._loaded.short
+
+    def let_go(self) -> None:
+        """What the decoder keeps in another format than the model leaves memory."""
+        self._decoder.let_go(self._loaded.model)
 
     def _refusal(self, recording: Pcm | None) -> str:
         if recording is None:

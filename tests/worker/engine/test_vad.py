@@ -11,7 +11,7 @@ import silero_vad
 import soundfile
 import torch
 
-from worker.engine.silero import SileroDetector, SileroNetwork
+from worker.engine.silero import Silero, SileroDetector, network_of
 from worker.engine.spans import FRAME_SAMPLES, SpeechParams, SpeechTracker
 from worker.engine.vad import SoundDetector, detector_for
 from worker.engine.values import SAMPLE_RATE, Detector, Pcm, Span
@@ -135,19 +135,17 @@ def test_the_size_of_the_blocks_does_not_matter(new_detector: NewDetector, seed:
     assert all(one.end <= other.start for one, other in pairwise(pieces))
 
 
-def with_weights_of(reference: torch.nn.Module) -> SileroNetwork:
+def with_weights_of(reference: torch.nn.Module) -> Silero:
     """Our network with the weights of the package's TorchScript model."""
-    given = reference.state_dict()
+    given = {name: weight.numpy() for name, weight in reference.state_dict().items()}
     weights = {"stft_conv.weight": given["_model.stft.forward_basis_buffer"]}
     for part in ("weight", "bias"):
         weights[f"final_conv.{part}"] = given[f"_model.decoder.decoder.2.{part}"]
         for layer in range(4):
             weights[f"conv{layer + 1}.{part}"] = given[f"_model.encoder.{layer}.reparam_conv.{part}"]
         for side in ("ih", "hh"):
-            weights[f"lstm.{part}_{side}_l0"] = given[f"_model.decoder.rnn.{part}_{side}"]
-    network = SileroNetwork()
-    network.load_state_dict(weights)
-    return network.eval()
+            weights[f"lstm.{part}_{side}"] = given[f"_model.decoder.rnn.{part}_{side}"]
+    return network_of(weights)
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated:DeprecationWarning")

@@ -1,0 +1,50 @@
+"""Which decoder writes for a model: torch's operations, or the compiled pass where one can be had and is
+faster, and in which format that one keeps its numbers."""
+
+import importlib
+import platform
+from typing import Any
+
+import torch
+
+from shared.log import get_logger
+from worker.engine import calibration
+from worker.engine.text_decoder import Decoder
+
+TRIED_SLOTS = 2
+
+_log = get_logger()
+
+
+def choose_format(model: Any, *, is_exact: bool) -> torch.dtype | None:
+    """None is for torch's operations. `is_exact` keeps all digits of the model's own format."""
+    if model.device.type != "cpu" or model.config.activation_function != "gelu":
+        return None
+    try:
+        # Neither has to be there: whoever cannot compile writes as before.
+        importlib.import_module("numba.np.ufunc.omppool")
+        from llvmlite import binding  # noqa: PLC0415
+
+        from worker.engine.compiled_decoder import CompiledDecoder  # noqa: PLC0415
+    except (ImportError, RuntimeError) as error:
+        _log.warning("decoder_not_compiled", reason=str(error))
+        return None
+    kept: torch.dtype = model.dtype
+    has_halves = platform.machine() != "x86_64" or binding.get_host_cpu_features().get("f16c", False)
+    if not is_exact and kept == torch.float32 and has_halves and _fits(model, torch.float16):
+        kept = torch.float16
+    quick = calibration.step_s(CompiledDecoder(model, TRIED_SLOTS, kept))
+    return kept if quick < calibration.step_s(Decoder(model, TRIED_SLOTS)) else None
+
+
+def build_decoder(model: Any, slots: int, kept: torch.dtype | None) -> Decoder:
+    if kept is None:
+        return Decoder(model, slots)
+    from worker.engine.compiled_decoder import CompiledDecoder  # noqa: PLC0415
+
+    return CompiledDecoder(model, slots, kept)
+
+
+def _fits(model: Any, kept: torch.dtype) -> bool:
+    most = torch.finfo(kept).max
+    return all(float(weight.abs().max()) < most for weight in model.model.decoder.parameters())
