@@ -47,4 +47,4 @@ def build_decoder(model: Any, slots: int, kept: torch.dtype | None) -> Decoder:
 
 def _fits(model: Any, kept: torch.dtype) -> bool:
     most = torch.finfo(kept).max
-    return all(float(weight.abs().max()) < most for weight in model.model.decoder.parameters())
+    return all(float(weight.detach().abs().max()) < most for weight in model.model.decoder.parameters())

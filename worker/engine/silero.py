@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ WEIGHTS = Path("data", "silero_vad_16k.safetensors")
 
 
 class Silero(NamedTuple):
-    """The network's weights, each matrix [out, in]; of a convolution, in are its taps, each with its channels."""
+    """The network's weights, each matrix [out, in]; of a convolution, in are its taps with their channels."""
 
     spectrum: Affine
     first: Affine
@@ -96,12 +96,12 @@ def _hear(sound: Floats, network: Silero, hidden: Floats, cell: Floats, scores: 
 
 
 @compiled
-def _sigmoid(x: float) -> float:
+def _sigmoid(x: Any) -> Any:
     return np.float32(1) / (np.float32(1) + exp(-x))
 
 
 @compiled
-def _features(sound: Floats, begin: int, count: int, network: Silero) -> Floats:
+def _features(sound: Floats, begin: int, count: int, network: Silero) -> Any:
     """What the LSTM hears of each frame, [frames, width]: no frame sees another but for its context."""
     length = CONTEXT_SAMPLES + FRAME_SAMPLES
     padded = np.empty(length + RIGHT_PAD, np.float32)
@@ -127,7 +127,7 @@ def _features(sound: Floats, begin: int, count: int, network: Silero) -> Floats:
 
 
 @compiled
-def _convolved(heard: Floats, count: int, stride: int, by: Affine) -> Floats:
+def _convolved(heard: Floats, count: int, stride: int, by: Affine) -> Any:
     """`heard` [frames x times, channels] through a convolution and a ReLU; beyond a frame is silence."""
     times, channels = len(heard) // count, heard.shape[1]
     after = -(-times // stride)
