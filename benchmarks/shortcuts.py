@@ -1,6 +1,6 @@
-"""What a model's encoder may leave out: text, errors and time with shortcuts, beside the whole pass.
+"""What a model's encoder may leave out, and its decoder keep in half: text, errors and time beside the whole.
 
-    python -m benchmarks.shortcuts [--model FOLDER] [--samples FOLDER] [--clips N] 1.3s int8 int8+1.3s
+    python -m benchmarks.shortcuts [--model FOLDER] [--samples FOLDER] [--clips N] 1.3s int8 float16+int8+1.3s
 
 `samples` holds recordings and a `references.json` that says what is said in them and when, as that of
 `models/samples` does; each sentence is a window. Processor time: other work beside disturbs it less.
@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import soundfile
+import torch
 
 from benchmarks.engine import error_rate
 from shared.models import ModelSource, parse_shortcuts
@@ -27,6 +28,8 @@ AROUND_S = 0.2
 """Heard on both sides of a sentence."""
 
 SLOTS = 8
+HALF = "float16"
+"""The decoder's caches and matrices, in the compiled pass."""
 
 
 def main() -> None:
@@ -68,10 +71,12 @@ def _transcribed(
 ) -> tuple[list[str], float]:
     options = DecodingOptions(language=language, temperatures=(0.0,))
     windows = [Window(number, 0.0, pcm, len(pcm) / SAMPLE_RATE, options) for number, pcm in enumerate(sounds)]
-    wanted = parse_shortcuts(shortcuts)
-    runner = WhisperRunner(
-        replace(loaded, short=ShortEncoder(loaded.model, wanted) if wanted else None), SLOTS
-    )
+    left = [part for part in shortcuts.split("+") if part != HALF]
+    wanted = parse_shortcuts("+".join(left) or "none")
+    changed = replace(loaded, short=ShortEncoder(loaded.model, wanted) if wanted else None)
+    if HALF in shortcuts:
+        changed = replace(changed, kept=torch.float16)
+    runner = WhisperRunner(changed, SLOTS)
     # Whatever it does to the text: that is what is to be seen.
     runner.use_shortcuts()
     runner.run(windows[:1])

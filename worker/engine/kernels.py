@@ -164,7 +164,7 @@ def exp(x: Any) -> Any:
 
 
 @_inline
-def _gelu(x: Any) -> Any:
+def gelu(x: Any) -> Any:
     """Of the error function, to 1.5e-7 (Abramowitz and Stegun, 7.1.26)."""
     z = abs(x) * np.float32(math.sqrt(0.5))
     t = np.float32(1) / (np.float32(1) + np.float32(0.3275911) * z)
@@ -385,6 +385,6 @@ def layer(text: Floats, weights: Weights, caches: Caches, place: Place, asked: F
     product(normed, weights.widen, inner)
     for t in range(tokens):
         for k in range(inner.shape[1]):
-            inner[t, k] = _gelu(inner[t, k])
+            inner[t, k] = gelu(inner[t, k])
     product(inner, weights.narrow, normed)
     text += normed
