@@ -156,7 +156,9 @@ explain() { tail -n 15 $$log >&2; echo "The installation failed; the whole log: 
 echo "Installing torch (the largest part, minutes on a slow line) ..."; \
 $(torch) >$$log 2>&1 || explain; \
 echo "Installing the rest ..."; \
-$(PIP) install -e ./client -e '.[$(EXTRAS)]' >>$$log 2>&1 || explain
+$(PIP) install -e ./client -e '.[$(EXTRAS)]' >>$$log 2>&1 || explain; \
+echo "Compiling what is compiled (half a minute) ..."; \
+$(PY) -m worker.engine.compiling >>$$log 2>&1 || explain
 endef
 
 ifeq ($(TORCH_BACKEND),pypi)

@@ -31,6 +31,7 @@ from shared.task_queue import CeleryQueue, Dispatcher, make_celery, messages_of
 from shared.webhook_secrets import WebhookSecrets
 from worker import decoder_guards, tasks
 from worker.context import Context
+from worker.engine import vad
 from worker.engine.engine import Engine
 from worker.engine.residence import Residence
 from worker.engine.values import Runner
@@ -92,6 +93,7 @@ def load_whisper(source: ModelSource, settings: Settings) -> Runner:
     # torch and transformers: not for a worker that runs something else.
     from worker.engine.whisper import load_runner  # noqa: PLC0415
 
+    vad.warm_up()
     runner = load_runner(
         source,
         device=CUDA if settings.device.startswith(CUDA) else settings.device,

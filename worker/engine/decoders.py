@@ -1,5 +1,5 @@
-"""Which decoder writes for a model: torch's operations, or the compiled pass where one can be had and is
-faster, and in which format that one keeps its numbers."""
+"""Which decoder writes for a model, torch's operations or the compiled pass, and in which format that one keeps
+its numbers."""
 
 import importlib
 import platform
@@ -20,21 +20,32 @@ def choose_format(model: Any, *, is_exact: bool) -> torch.dtype | None:
     """None is for torch's operations. `is_exact` keeps all digits of the model's own format."""
     if model.device.type != "cpu" or model.config.activation_function != "gelu":
         return None
-    try:
-        # Neither has to be there: whoever cannot compile writes as before.
-        importlib.import_module("numba.np.ufunc.omppool")
-        from llvmlite import binding  # noqa: PLC0415
-
-        from worker.engine.compiled_decoder import CompiledDecoder  # noqa: PLC0415
-    except (ImportError, RuntimeError) as error:
-        _log.warning("decoder_not_compiled", reason=str(error))
+    reason = cannot_compile()
+    if reason:
+        _log.warning("decoder_not_compiled", reason=reason)
         return None
+    from llvmlite import binding  # noqa: PLC0415
+
+    from worker.engine.compiled_decoder import CompiledDecoder  # noqa: PLC0415
+
     kept: torch.dtype = model.dtype
     has_halves = platform.machine() != "x86_64" or binding.get_host_cpu_features().get("f16c", False)
     if not is_exact and kept == torch.float32 and has_halves and _fits(model, torch.float16):
         kept = torch.float16
-    quick = calibration.step_s(CompiledDecoder(model, TRIED_SLOTS, kept))
-    return kept if quick < calibration.step_s(Decoder(model, TRIED_SLOTS)) else None
+    if kept == torch.bfloat16:
+        # Only there has torch products that nothing here can match.
+        quick, usual = CompiledDecoder(model, TRIED_SLOTS), Decoder(model, TRIED_SLOTS)
+        return kept if calibration.step_s(quick) < calibration.step_s(usual) else None
+    return kept
+
+
+def cannot_compile() -> str:
+    """Why not, if so: whoever cannot writes as before."""
+    try:
+        importlib.import_module("numba.np.ufunc.omppool")
+    except ImportError as error:
+        return f"{error}: install libgomp1"
+    return ""
 
 
 def build_decoder(model: Any, slots: int, kept: torch.dtype | None) -> Decoder:

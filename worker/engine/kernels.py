@@ -68,9 +68,19 @@ class Place(NamedTuple):
 numba.config.THREADING_LAYER = "omp"
 MOST_THREADS = int(numba.config.NUMBA_NUM_THREADS)
 
+
+def _can_keep() -> bool:
+    """Whether what is compiled may be written somewhere, for the next start."""
+    try:
+        njit(cache=True)(_can_keep)
+    except RuntimeError:
+        return False
+    return True
+
+
 # Sums in any order, so that they take many lanes; but what is no number stays none.
 _SUMS = {"reassoc", "nsz", "arcp", "contract", "afn"}
-_settings: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": _SUMS}
+_settings: dict[str, Any] = {"nogil": True, "cache": _can_keep(), "error_model": "numpy", "fastmath": _SUMS}
 compiled = njit(**_settings)
 _in_threads = njit(parallel=True, **_settings)
 _inline = njit(inline="always", **_settings)
@@ -253,7 +263,7 @@ def norm(rows: Floats, by: Affine, out: Floats) -> None:
             out[r, k] = (row[k] - mean) * factor * weight[k] + bias[k]
 
 
-@njit(nogil=True, cache=True, fastmath=True)
+@njit(**_settings | {"fastmath": True})
 def _largest(scores: Floats) -> Any:
     largest = scores[0]
     for p in range(len(scores)):
@@ -270,7 +280,8 @@ def _seen(scores: Floats, values: Bits, out: Floats) -> None:
         share = exp(scores[p] - largest)
         scores[p] = share
         total += share
-    out[:] = np.float32(0)
+    for k in range(len(out)):
+        out[k] = np.float32(0)
     grouped = len(scores) // 4 * 4
     for p in range(0, grouped, 4):
         a, b, c, d = scores[p], scores[p + 1], scores[p + 2], scores[p + 3]
@@ -291,21 +302,23 @@ def _seen(scores: Floats, values: Bits, out: Floats) -> None:
 @compiled
 def _look_at_text(query: Floats, keys: Bits, values: Bits, out: Floats) -> None:
     """One head of one token; keys and values [positions, head width] are those it may see."""
+    scale = np.float32(1) / np.sqrt(np.float32(len(query)))
     scores = np.empty(len(keys), np.float32)
     for p in range(len(keys)):
         score = np.float32(0)
         for k in range(len(query)):
             score += query[k] * wide(keys[p, k])
-        scores[p] = score
+        scores[p] = score * scale
     _seen(scores, values, out)
 
 
 @compiled
 def _look_at_sound(query: Floats, keys: Bits, values: Bits, out: Floats) -> None:
     """The same with keys [head width, positions]; head width is a multiple of 4."""
+    scale = np.float32(1) / np.sqrt(np.float32(len(query)))
     scores = np.zeros(keys.shape[1], np.float32)
     for k in range(0, len(query), 4):
-        a, b, c, d = query[k], query[k + 1], query[k + 2], query[k + 3]
+        a, b, c, d = query[k] * scale, query[k + 1] * scale, query[k + 2] * scale, query[k + 3] * scale
         for p in range(len(scores)):
             scores[p] += (
                 a * wide(keys[k, p])
@@ -316,40 +329,50 @@ def _look_at_sound(query: Floats, keys: Bits, values: Bits, out: Floats) -> None
     _seen(scores, values, out)
 
 
-@_in_threads
-def _text(fused: Floats, caches: Caches, place: Place, out: Floats) -> None:
-    """Attention to the text up to each token, whose own key and value join the caches first."""
-    tokens, width = out.shape
+@compiled
+def _remember(fused: Floats, caches: Caches, place: Place) -> None:
+    """Each token's own key and value, [3 x width] of `fused` but for its first third, into the caches."""
     heads, head_width = caches.keys.shape[1], caches.keys.shape[3]
-    scale = np.float32(1 / math.sqrt(head_width))
-    for t in range(tokens):
+    width = heads * head_width
+    like = caches.keys[0, 0, 0, 0]
+    for t in range(len(fused)):
         row, position = place.rows[t], place.positions[t]
         for h in range(heads):
             for k in range(head_width):
-                key, value = fused[t, width + h * head_width + k], fused[t, 2 * width + h * head_width + k]
-                caches.keys[row, h, position, k] = narrow(key, caches.keys[0, 0, 0, 0])
-                caches.values[row, h, position, k] = narrow(value, caches.values[0, 0, 0, 0])
+                at = width + h * head_width + k
+                caches.keys[row, h, position, k] = narrow(fused[t, at], like)
+                caches.values[row, h, position, k] = narrow(fused[t, at + width], like)
+
+
+@_in_threads
+def _see_text(fused: Floats, caches: Caches, place: Place, out: Floats) -> None:
+    """Attention of each token to the text of its row up to itself."""
+    tokens, heads, head_width = len(fused), caches.keys.shape[1], caches.keys.shape[3]
     for unit in prange(heads * tokens):
         # Head by head: tokens of one row find its keys and values near.
         h, t = unit // tokens, unit % tokens
         row, length = place.rows[t], place.positions[t] + 1
-        part = slice(h * head_width, (h + 1) * head_width)
-        query = fused[t, part] * scale
-        _look_at_text(query, caches.keys[row, h, :length], caches.values[row, h, :length], out[t, part])
+        a, b = h * head_width, (h + 1) * head_width
+        keys, values = caches.keys[row, h, :length], caches.values[row, h, :length]
+        _look_at_text(fused[t, a:b], keys, values, out[t, a:b])
 
 
 @_in_threads
-def _sound(queries: Floats, caches: Caches, place: Place, out: Floats) -> None:
-    """Attention to the whole sound of each token's row."""
-    tokens = len(queries)
-    heads, head_width = caches.keys.shape[1], caches.keys.shape[3]
-    scale = np.float32(1 / math.sqrt(head_width))
+def _see_sound(queries: Floats, caches: Caches, place: Place, out: Floats) -> None:
+    """Attention of each token to the whole sound of its row."""
+    tokens, heads, head_width = len(queries), caches.keys.shape[1], caches.keys.shape[3]
     for unit in prange(heads * tokens):
         h, t = unit // tokens, unit % tokens
         row = place.rows[t]
-        part = slice(h * head_width, (h + 1) * head_width)
-        query = queries[t, part] * scale
-        _look_at_sound(query, caches.sound_keys[row, h], caches.sound_values[row, h], out[t, part])
+        a, b = h * head_width, (h + 1) * head_width
+        _look_at_sound(queries[t, a:b], caches.sound_keys[row, h], caches.sound_values[row, h], out[t, a:b])
+
+
+@compiled
+def _add(text: Floats, more: Floats) -> None:
+    for t in range(len(text)):
+        for k in range(text.shape[1]):
+            text[t, k] += more[t, k]
 
 
 @compiled
@@ -373,18 +396,19 @@ def layer(text: Floats, weights: Weights, caches: Caches, place: Place, asked: F
     inner = np.empty((tokens, len(weights.widen.bias)), np.float32)
     norm(text, weights.own_norm, normed)
     product(normed, weights.own, fused)
-    _text(fused, caches, place, seen)
+    _remember(fused, caches, place)
+    _see_text(fused, caches, place, seen)
     product(seen, weights.own_out, normed)
-    text += normed
+    _add(text, normed)
     norm(text, weights.sound_norm, normed)
     product(normed, weights.query, asked)
-    _sound(asked, caches, place, seen)
+    _see_sound(asked, caches, place, seen)
     product(seen, weights.sound_out, normed)
-    text += normed
+    _add(text, normed)
     norm(text, weights.norm, normed)
     product(normed, weights.widen, inner)
     for t in range(tokens):
         for k in range(inner.shape[1]):
             inner[t, k] = gelu(inner[t, k])
     product(inner, weights.narrow, normed)
-    text += normed
+    _add(text, normed)

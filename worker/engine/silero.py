@@ -28,6 +28,7 @@ STFT_BINS = STFT_SAMPLES // 2 + 1
 RIGHT_PAD = 64
 WIDTH = 128
 TIMES = (CONTEXT_SAMPLES + FRAME_SAMPLES + RIGHT_PAD - STFT_SAMPLES) // STFT_HOP + 1
+LAST = CONTEXT_SAMPLES + FRAME_SAMPLES - 1
 TAPS = 3
 AT_ONCE = 32
 """Frames; what lies between their layers stays in the cache."""
@@ -103,16 +104,14 @@ def _sigmoid(x: Any) -> Any:
 @compiled
 def _features(sound: Floats, begin: int, count: int, network: Silero) -> Any:
     """What the LSTM hears of each frame, [frames, width]: no frame sees another but for its context."""
-    length = CONTEXT_SAMPLES + FRAME_SAMPLES
-    padded = np.empty(length + RIGHT_PAD, np.float32)
     pieces = np.empty((count * TIMES, STFT_SAMPLES), np.float32)
     for f in range(count):
-        frame = sound[(begin + f) * FRAME_SAMPLES : (begin + f) * FRAME_SAMPLES + length]
-        padded[:length] = frame
-        for k in range(RIGHT_PAD):
-            padded[length + k] = frame[length - 2 - k]
+        start = (begin + f) * FRAME_SAMPLES
         for t in range(TIMES):
-            pieces[f * TIMES + t] = padded[t * STFT_HOP : t * STFT_HOP + STFT_SAMPLES]
+            for k in range(STFT_SAMPLES):
+                # What is beyond the frame's end is its end, mirrored.
+                at = t * STFT_HOP + k
+                pieces[f * TIMES + t, k] = sound[start + min(at, 2 * LAST - at)]
     waves = np.empty((count * TIMES, 2 * STFT_BINS), np.float32)
     columns(pieces, network.spectrum, waves, 0, 2 * STFT_BINS)
     heard = np.empty((count * TIMES, STFT_BINS), np.float32)
@@ -137,8 +136,8 @@ def _convolved(heard: Floats, count: int, stride: int, by: Affine) -> Any:
             for tap in range(TAPS):
                 source = t * stride + tap - 1
                 if 0 <= source < times:
-                    part = taps[f * after + t, tap * channels : (tap + 1) * channels]
-                    part[:] = heard[f * times + source]
+                    for k in range(channels):
+                        taps[f * after + t, tap * channels + k] = heard[f * times + source, k]
     out = np.empty((count * after, len(by.bias)), np.float32)
     columns(taps, by, out, 0, len(by.bias))
     for r in range(len(out)):

@@ -4,7 +4,7 @@
 
 import numpy as np
 
-from worker.engine.spans import FramedDetector, Scores, SpeechParams
+from worker.engine.spans import FRAME_SAMPLES, FramedDetector, Scores, SpeechParams
 from worker.engine.values import Detector, Pcm, Span
 
 AUDIBLE = 1
@@ -18,10 +18,15 @@ def detector_for(enabled: bool, params: SpeechParams) -> Detector:
     """A fresh detector for one file."""
     if not enabled:
         return SoundDetector()
-    # torch, which nothing else here needs.
+    # numba, which nothing else here needs.
     from worker.engine.silero import SileroDetector  # noqa: PLC0415
 
     return SileroDetector(params)
+
+
+def warm_up() -> None:
+    """Compiles the network, or reads what was compiled before: not on somebody's job."""
+    detector_for(True, SpeechParams()).feed(np.zeros(FRAME_SAMPLES, np.int16), last=True)
 
 
 class SoundDetector:

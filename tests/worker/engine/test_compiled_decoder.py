@@ -79,7 +79,6 @@ def test_a_step_is_that_of_torch(fresh: Callable[..., Any], rows: int) -> None:
     [
         (torch.float32, torch.float16, 0.01),
         (torch.bfloat16, torch.bfloat16, 0.1),
-        (torch.float16, torch.float16, 0.01),
     ],
 )
 def test_numbers_kept_in_half_cost_little(
