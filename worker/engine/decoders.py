@@ -1,5 +1,4 @@
-"""Which decoder writes for a model, torch's operations or the compiled pass, and in which format that one keeps
-its numbers."""
+"""Which decoder writes for a model: torch's operations, or the compiled pass and the format of its numbers."""
 
 import importlib
 import platform
