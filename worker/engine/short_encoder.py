@@ -86,6 +86,12 @@ class ShortEncoder:
         self._norm = norm_weight(encoder.layer_norm)
         self._silences: dict[int, Silence] = {}
 
+    def silence_bytes(self, sound_bytes: int) -> int:
+        """The most that is remembered comes to, when what the decoder makes of a silence takes so much."""
+        if self.shortcuts.margin_s is None:
+            return 0
+        return REMEMBERED * ((2 * len(self._layers) + 1) * self._places.nbytes + sound_bytes)
+
     def samples(self, length: int) -> int:
         """How much of a window is worked through when so many samples of it are sound."""
         if self.shortcuts.margin_s is None:

@@ -78,8 +78,12 @@ class Decoder:
     @property
     def slot_bytes(self) -> int:
         """Memory of one slot, as it is and not as it might be."""
-        elements = 2 * len(self._layers) * self._width * (self.positions + self._sound_positions)
-        return elements * self._embedding.element_size()
+        return self.sound_bytes + self._cache_bytes(self.positions)
+
+    @property
+    def sound_bytes(self) -> int:
+        """Memory of the sound of one window."""
+        return self._cache_bytes(self._sound_positions)
 
     def resize(self, slots: int, kept: int) -> None:
         """Keeps the first `kept` rows. Memory may be short: each cache goes before its successor comes."""
@@ -175,6 +179,10 @@ class Decoder:
             (self._sound_keys, (width, self._sound_positions)),
             (self._sound_values, (self._sound_positions, width)),
         )
+
+    def _cache_bytes(self, positions: int) -> int:
+        """Keys and values of all layers."""
+        return 2 * len(self._layers) * self._width * positions * self._embedding.element_size()
 
     def _empty(self, slots: int, shape: tuple[int, int]) -> Tensor:
         # Written to, so that memory is taken now and not window by window; and what a mask hides must be a

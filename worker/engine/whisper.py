@@ -198,7 +198,10 @@ class WhisperRunner:
             return
         if short.shortcuts.int8:
             free_layers(self._loaded.model)
-        self.card = replace(self.card, details=self.card.details | {"encoder": str(short.shortcuts)})
+        details = {"encoder": str(short.shortcuts)}
+        if short.shortcuts.margin_s is not None:
+            details["silence_bytes"] = str(short.silence_bytes(self._decoder.sound_bytes))
+        self.card = replace(self.card, details=self.card.details | details)
         _log.info("shortcuts_taken", model=self.card.name, encoder=str(short.shortcuts))
 
     def use_shortcuts(self) -> None:

@@ -135,6 +135,25 @@ def test_the_silences_used_last_are_remembered_and_no_others(random: Loaded, sen
     assert len(short._silences) == REMEMBERED
 
 
+def test_memory_of_what_is_remembered_is_told(random: Loaded, sentence: Pcm) -> None:
+    """As it is, nothing of it in memory twice and nothing beside it."""
+    short = ShortEncoder(random.model, MARGIN)
+    runner = WhisperRunner(replace(random, short=short), 4)
+    runner.use_shortcuts()
+    for number, share in enumerate((1.0, 0.1, 0.01, 0.3)):
+        runner.seat(number, window(as_loud(sentence, share)))
+        runner.step()
+
+    kept = [
+        tensor
+        for one in short._silences.values()
+        for tensor in (*one.keys, *one.values, one.states, *(half for pair in one.sound for half in pair))
+    ]
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in kept}
+    assert short.silence_bytes(runner._decoder.sound_bytes) == sum(storages.values())
+    assert ShortEncoder(random.model, Shortcuts(int8=True)).silence_bytes(1) == 0
+
+
 def test_the_decoder_gets_what_it_would_make_of_the_whole(loaded: Loaded, sentence: Pcm) -> None:
     """Though it makes the silence's part once; whatever was in the row before, and in that row alone."""
     decoder, short = Decoder(loaded.model, 3), ShortEncoder(loaded.model, MARGIN)
@@ -198,6 +217,9 @@ def test_shortcuts_are_taken_where_the_text_stays_the_same_and_told(loaded: Load
     assert whole.card.details["encoder"] == "30 s, whole matrices"
     assert short.card.details["encoder"] == "sound and 1.3 s, whole matrices"
     assert run(short, sentence) == run(whole, sentence)
+
+    assert short.card.details["silence_bytes"] == str(REMEMBERED * (2 * 6 + 1 + 2 * 4) * 1_500 * 256 * 4)
+    assert "silence_bytes" not in whole.card.details
 
 
 def test_a_text_depends_on_nothing_that_was_heard_before(loaded: Loaded, sentence: Pcm) -> None:
