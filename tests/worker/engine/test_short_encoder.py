@@ -21,6 +21,7 @@ from worker.engine.short_encoder import (
     REMEMBERED,
     SAMPLES_PER_POSITION,
     ShortEncoder,
+    ShortStates,
     Silence,
     packed_int8,
 )
@@ -57,6 +58,17 @@ def as_loud(pcm: Pcm, share: float) -> Pcm:
     return (pcm * share).astype(np.int16)
 
 
+def heard(short: ShortEncoder, loaded: Loaded, pcm: Pcm) -> ShortStates:
+    """From beginning to end."""
+    way = encode_shortly(short, loaded.mel, pcm)
+    while True:
+        try:
+            next(way)
+        except StopIteration as end:
+            states: ShortStates = end.value
+            return states
+
+
 def away(ours: torch.Tensor, whole: torch.Tensor) -> float:
     """How far off, as a share of what there is."""
     return float((ours - whole).norm() / whole.norm())
@@ -65,7 +77,7 @@ def away(ours: torch.Tensor, whole: torch.Tensor) -> float:
 def both(loaded: Loaded, shortcuts: Shortcuts, pcm: Pcm) -> tuple[torch.Tensor, torch.Tensor]:
     """States of the short and of the whole encoder."""
     with torch.inference_mode():
-        ours = encode_shortly(ShortEncoder(loaded.model, shortcuts), loaded.mel, pcm).whole()
+        ours = heard(ShortEncoder(loaded.model, shortcuts), loaded, pcm).whole()
         return ours, encode(loaded.model, loaded.mel, [pcm])[0]
 
 
@@ -97,7 +109,7 @@ def test_the_silence_remembered_is_as_loud_as_that_behind_the_sound(
     behind = features[:, :, -1:].expand_as(features).contiguous()
 
     with torch.inference_mode():
-        found = encode_shortly(ShortEncoder(loaded.model, MARGIN), loaded.mel, pcm)
+        found = heard(ShortEncoder(loaded.model, MARGIN), loaded, pcm)
         whole = loaded.model.model.encoder(behind).last_hidden_state
 
     assert found.silence is not None
@@ -110,7 +122,7 @@ def test_the_last_position_hears_what_follows_it(loaded: Loaded, sentence: Pcm) 
     pcm = sentence[: 2 * SAMPLE_RATE]
 
     with torch.inference_mode():
-        ours = encode_shortly(short, loaded.mel, pcm).states
+        ours = heard(short, loaded, pcm).states
         whole = encode(loaded.model, loaded.mel, [pcm])[0, : len(ours)]
 
     assert away(ours[-1], whole[-1]) < 0.07
@@ -120,7 +132,7 @@ def test_the_silences_used_last_are_remembered_and_no_others(random: Loaded, sen
     short, shares = ShortEncoder(random.model, MARGIN), (1.0, 0.1, 0.01, 0.3)
 
     def behind(share: float) -> Silence:
-        found = encode_shortly(short, random.mel, as_loud(sentence, share)).silence
+        found = heard(short, random, as_loud(sentence, share)).silence
         assert found is not None
         return found
 
@@ -142,7 +154,8 @@ def test_memory_of_what_is_remembered_is_told(random: Loaded, sentence: Pcm) -> 
     runner.use_shortcuts()
     for number, share in enumerate((1.0, 0.1, 0.01, 0.3)):
         runner.seat(number, window(as_loud(sentence, share)))
-        runner.step()
+        while runner._coming:
+            runner.step()
 
     kept = [
         tensor
@@ -152,6 +165,19 @@ def test_memory_of_what_is_remembered_is_told(random: Loaded, sentence: Pcm) -> 
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in kept}
     assert short.silence_bytes(runner._decoder.sound_bytes) == sum(storages.values())
     assert ShortEncoder(random.model, Shortcuts(int8=True)).silence_bytes(1) == 0
+
+
+def test_what_is_remembered_goes_with_the_model(random: Loaded) -> None:
+    """Before its memory is given back to the system."""
+    short = ShortEncoder(random.model, MARGIN)
+    gone = weakref.ref(short)
+    runner = WhisperRunner(replace(random, short=short))
+    runner.use_shortcuts()
+    del short
+
+    runner.close()
+
+    assert gone() is None
 
 
 def test_the_decoder_gets_what_it_would_make_of_the_whole(loaded: Loaded, sentence: Pcm) -> None:
@@ -164,10 +190,10 @@ def test_the_decoder_gets_what_it_would_make_of_the_whole(loaded: Loaded, senten
             decoder.place(row, before)
         rest = decoder.step(tokens, positions, longest=1)[2]
 
-        heard = encode_shortly(short, loaded.mel, sentence)
-        assert heard.silence is not None
-        decoder.place(0, heard.whole())
-        decoder.place(1, heard.states, behind=decoder.sound(heard.silence.states[0]))
+        ours = heard(short, loaded, sentence)
+        assert ours.silence is not None
+        decoder.place(0, ours.whole())
+        decoder.place(1, ours.states, behind=decoder.sound(ours.silence.states[0]))
 
         for layer in range(loaded.model.config.decoder_layers):
             assert away(decoder.sound_keys(1, layer), decoder.sound_keys(0, layer)) < 1e-5
@@ -223,9 +249,10 @@ def test_shortcuts_are_taken_where_the_text_stays_the_same_and_told(loaded: Load
 
 
 def test_a_text_depends_on_nothing_that_was_heard_before(loaded: Loaded, sentence: Pcm) -> None:
-    """Though silence of another level, and what the decoder made of it, are remembered."""
-    loud = window(sentence[:SAMPLE_RATE])
-    quiet = window(as_loud(loud.pcm, 0.01))
+    """Though silence of another level, and what the decoder made of it, are remembered, and a longer sound was
+    in the row before."""
+    loud = window(sentence)
+    quiet = window(as_loud(sentence[:SAMPLE_RATE], 0.01))
     before, alone = (WhisperRunner(replace(loaded, short=ShortEncoder(loaded.model, MARGIN))) for _ in "12")
     before.use_shortcuts()
     alone.use_shortcuts()
@@ -261,6 +288,7 @@ def test_whole_matrices_leave_memory_where_others_took_their_place(
 
     gc.collect()
     assert (matrix() is None) is shortcuts.int8
+    assert len(model.model.encoder.layers) == (0 if shortcuts.int8 else 6)
 
 
 def test_what_a_model_bears_is_for_its_own_number_format(loaded: Loaded) -> None:
