@@ -204,6 +204,7 @@ class ModelOut(BaseModel):
     dtype: str | None = None
     parameters: int | None = None
     abilities: AbilitiesOut | None = None
+    details: dict[str, str] = Field({}, description="How it runs there, in its worker's words.")
     rtfx: float | None = Field(None, description="Measured: audio seconds per second, mean of its workers.")
     placements: list[PlacementOut] = Field([], description="On which devices live workers serve it.")
     decoder_guards: list[str] | None = Field(

@@ -79,6 +79,7 @@ def _with_card(out: ModelOut, card: ModelCard) -> ModelOut:
             "dtype": card.dtype,
             "parameters": card.parameters,
             "abilities": _abilities_out(card.abilities),
+            "details": card.details,
         }
     )
 

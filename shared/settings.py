@@ -250,8 +250,8 @@ class Settings(BaseSettings):
     )
     memory_growth_bytes: Annotated[int, Field(ge=0)] = Field(
         4 * 2**30,
-        description="A worker that grew by more since it was ready hands its work back and starts anew; "
-        "0 for no bound.",
+        description="A worker that grew by more since it was ready, the silence its models remember aside, "
+        "hands its work back and starts anew; 0 for no bound.",
     )
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         0, description="Port of a worker's metrics, bound to `ANANSE_HOST`; 0 for none. The API has its own."

@@ -84,7 +84,7 @@ class Watchdog:
         if any(engine.statistics().loading_for_s for engine, _ in context.engines.values()):
             return  # The file and what is made of it are in memory together for a while.
         most, grown = context.settings.memory_growth_bytes, own_bytes(context) - self._own_bytes_at_start
-        if most and grown > most and not context.leases.draining.is_set():
+        if most and grown > most + remembered_bytes(context) and not context.leases.draining.is_set():
             _log.warning("worker_grown", grown_bytes=grown)
             self._leave()
 
@@ -120,6 +120,11 @@ def rss_bytes() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError):
         return 0
+
+
+def remembered_bytes(context: Context) -> int:
+    """What models may still come to by right: the silence they remember, as they meet it."""
+    return sum(int(card.details.get("silence_bytes", "0")) for _, card in context.engines.values())
 
 
 def own_bytes(context: Context) -> int:

@@ -18,6 +18,7 @@ def test_model_without_worker_is_listed_as_not_live(client: FlaskClient) -> None
         0,
     )
     assert model["abilities"] is None
+    assert model["details"] == {}
 
 
 def test_live_model_tells_its_abilities_and_speed_but_no_folder(
@@ -31,6 +32,7 @@ def test_live_model_tells_its_abilities_and_speed_but_no_folder(
     assert (model["live"], model["workers"], model["slots"], model["rtfx"]) == (True, 1, 4, 12.5)
     assert (model["revision"], model["device"], model["dtype"]) == ("r1", "cpu", "float32")
     assert model["abilities"]["languages"] == ["en", "tw"]
+    assert model["details"] == {"torch": "2.13.0"}
     assert "models/" not in answer.text
 
 

@@ -74,6 +74,20 @@ def test_weights_that_come_and_go_are_no_growth(context: Context) -> None:
     assert abs(rss_bytes() - own_bytes(heavy)) < weights * 0.01
 
 
+def test_silence_that_models_remember_is_no_growth(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes after a worker is ready, level by level."""
+    ended: list[int] = []
+    monkeypatch.setattr("os.kill", lambda _pid, number: ended.append(number))
+    engine, card = context.engines[MODEL]
+    strict = replace(context, settings=context.settings.model_copy(update={"memory_growth_bytes": 1}))
+    told = replace(card, details={"silence_bytes": str(2**40)})
+
+    Watchdog(replace(strict, engines={MODEL: (engine, told)})).look()
+    assert not ended
+    Watchdog(strict).look()
+    assert ended
+
+
 def test_memory_is_told() -> None:
     before, size = rss_bytes(), 64 * 2**20
     # Not from the heap, which may have room that it never gave back.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from worker.engine.alignment import Gaze
 from worker.engine.decoding import Attempts, Draft
+from worker.engine.short_encoder import Pass
 from worker.engine.values import Hypothesis, Utterance, Window
 
 
@@ -23,10 +24,12 @@ class Language:
 @dataclass(slots=True)
 class Seat:
     """`window` is what is being heard: the one that was handed in, or the rest of it. `token` is read next,
-    at `position`; `forced` follow it whatever the model would say, and none does once it writes by itself."""
+    at `position`; `forced` follow it whatever the model would say, and none does once it writes by itself.
+    `hearing` is a pass of the encoder that has stopped on its way."""
 
     number: int
     window: Window
+    hearing: Pass | None = None
     parts: list[tuple[Window, Hypothesis, Gaze | None]] = field(default_factory=list)
     spent_s: float = 0.0
     seed: int = 0

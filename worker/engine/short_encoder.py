@@ -11,7 +11,7 @@ model bears them is measured beforehand (`benchmarks.shortcuts`) and looked at o
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,8 @@ LEVEL_STEP = 0.25
 """Windows whose silence differs by less share one: ten decibels of what is loudest."""
 
 REMEMBERED = 3
+"""While one more is made, or a pass has stopped that began beside one forgotten since, there are four."""
+
 EDGE_FRAMES = 4
 
 
@@ -71,8 +73,12 @@ class ShortStates:
         return torch.cat([self.states, self.silence.states[0, len(self.states) :]])
 
 
+Pass = Generator[None, None, ShortStates]
+"""Stops between two layers. What it comes to is what it returns."""
+
+
 class ShortEncoder:
-    """Over one window at a time, on a processor. Not thread-safe."""
+    """Over one window at a time, on a processor. Not thread-safe; where a pass stops, another may begin."""
 
     def __init__(self, model: Any, shortcuts: Shortcuts) -> None:
         self.shortcuts = shortcuts
@@ -86,6 +92,12 @@ class ShortEncoder:
         self._norm = norm_weight(encoder.layer_norm)
         self._silences: dict[int, Silence] = {}
 
+    def silence_bytes(self, sound_bytes: int) -> int:
+        """The most that is remembered comes to, when what the decoder makes of a silence takes so much."""
+        if self.shortcuts.margin_s is None:
+            return 0
+        return REMEMBERED * ((2 * len(self._layers) + 1) * self._places.nbytes + sound_bytes)
+
     def samples(self, length: int) -> int:
         """How much of a window is worked through when so many samples of it are sound."""
         if self.shortcuts.margin_s is None:
@@ -93,28 +105,31 @@ class ShortEncoder:
         wanted = length + round(self.shortcuts.margin_s * SAMPLE_RATE)
         return min(WINDOW_SAMPLES, -(-wanted // SAMPLES_PER_POSITION) * SAMPLES_PER_POSITION)
 
-    def __call__(self, features: Tensor) -> ShortStates:
+    def __call__(self, features: Tensor) -> Pass:
         """`features` [1, bins, frames] are the mel of a window's beginning, two frames for each position;
         what follows is silence."""
         features = features.to(self._places.dtype)
         length = features.shape[-1] // 2
         if length == len(self._places):
-            return ShortStates(self._normed(self._pass(self._positions(features)), self._norm)[0], None)
+            sound = yield from self._pass(self._positions(features))
+            return ShortStates(self._normed(sound, self._norm)[0], None)
         level = max(float(features.max()) - BELOW_LOUDEST, LOWEST)
-        silence = self._silence(round(level / LEVEL_STEP))
+        silence = yield from self._silence(round(level / LEVEL_STEP))
         # The last position hears a little of what follows it.
         edged = functional.pad(features, (0, EDGE_FRAMES), value=level)
-        sound = self._pass(self._positions(edged)[:, :length], silence)
+        sound = yield from self._pass(self._positions(edged)[:, :length], silence)
         return ShortStates(self._normed(sound, self._norm)[0], silence)
 
-    def _silence(self, level: int) -> Silence:
+    def _silence(self, level: int) -> Generator[None, None, Silence]:
         """Those used last are remembered."""
         found = self._silences.pop(level, None)
         if found is None:
             frames = 2 * len(self._places)
             features = self._places.new_full((1, self._narrow_sound.in_channels, frames), level * LEVEL_STEP)
             found = Silence()
-            found.states = self._normed(self._pass(self._positions(features), record=found), self._norm)
+            sound = yield from self._pass(self._positions(features), record=found)
+            found.states = self._normed(sound, self._norm)
+            yield
         self._silences[level] = found
         if len(self._silences) > REMEMBERED:
             del self._silences[next(iter(self._silences))]
@@ -125,11 +140,15 @@ class ShortEncoder:
         length = min(sound.shape[1], len(self._places))
         return sound[:, :length] + self._places[:length]
 
-    def _pass(self, sound: Tensor, silence: Silence | None = None, record: Silence | None = None) -> Tensor:
+    def _pass(
+        self, sound: Tensor, silence: Silence | None = None, record: Silence | None = None
+    ) -> Generator[None, None, Tensor]:
         """Through all layers; beside the end of `silence`, if any."""
         length = sound.shape[1]
         shape = (1, length, 3, self._heads, self._width // self._heads)
         for number, layer in enumerate(self._layers):
+            if number:
+                yield
             fused = layer.own(self._normed(sound, layer.own_norm))
             query, key, value = fused.view(shape).permute(2, 0, 3, 1, 4)
             if record is not None:

@@ -94,8 +94,12 @@ class Decoder:
     @property
     def slot_bytes(self) -> int:
         """Memory of one slot, as it is and not as it might be."""
-        elements = 2 * len(self._heard) * self._width * (self.positions + self._sound_positions)
-        return elements * self._kept.itemsize
+        return self.sound_bytes + self._cache_bytes(self.positions)
+
+    @property
+    def sound_bytes(self) -> int:
+        """Memory of the sound of one window."""
+        return self._cache_bytes(self._sound_positions)
 
     def resize(self, slots: int, kept: int) -> None:
         """Keeps the first `kept` rows. Memory may be short: each cache goes before its successor comes."""
@@ -125,7 +129,10 @@ class Decoder:
         """As a row keeps it."""
         shape = (-1, 2, self._heads, self._head_width)
         both = (product(states).view(shape).unbind(1) for product in self._heard)
-        return [(keys.permute(1, 2, 0), values.transpose(0, 1)) for keys, values in both]
+        return [
+            (keys.permute(1, 2, 0).to(self._kept), values.transpose(0, 1).to(self._kept))
+            for keys, values in both
+        ]
 
     def move(self, source: int, target: int) -> None:
         for caches, _ in self._caches():
@@ -194,6 +201,10 @@ class Decoder:
             (self._sound_keys, (width, self._sound_positions)),
             (self._sound_values, (self._sound_positions, width)),
         )
+
+    def _cache_bytes(self, positions: int) -> int:
+        """Keys and values of all layers."""
+        return 2 * len(self._heard) * self._width * positions * self._kept.itemsize
 
     def _empty(self, slots: int, shape: tuple[int, int]) -> Tensor:
         # Written to, so that memory is taken now and not window by window; and what a mask hides must be a

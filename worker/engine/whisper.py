@@ -23,13 +23,13 @@ from worker.engine import alignment, calibration, probe
 from worker.engine.alignment import Gaze, Said
 from worker.engine.decoders import build_decoder
 from worker.engine.decoding import has_run_into_a_loop, is_silent, max_tokens, to_draft
-from worker.engine.listening import Heard, encode, encode_shortly, heard
+from worker.engine.listening import Heard, encode, encode_by_layers, encode_shortly, heard
 from worker.engine.loading import Loaded, load
 from worker.engine.memory import give_back, memory_errors
 from worker.engine.prompts import build_prompt, previous_text
 from worker.engine.rules import Rules
 from worker.engine.seats import Language, Seat
-from worker.engine.short_encoder import ShortEncoder, ShortStates, free_layers
+from worker.engine.short_encoder import Pass, ShortEncoder, ShortStates, free_layers
 from worker.engine.tails import joined, rest
 from worker.engine.values import (
     SAMPLE_RATE,
@@ -141,7 +141,8 @@ class WhisperRunner:
             self._rules.resize(slots)
 
     def step(self, urgent: Collection[int] = ()) -> list[Ended]:
-        """Fills one slot, or writes one token in all that are filled; of the `urgent` first, and alone."""
+        """Fills one slot, or goes a layer towards it, or writes one token in all that are filled; of the
+        `urgent` first, and alone."""
         hurried = {seat.number for seat in (*self._coming, *self._rows) if seat and seat.number in urgent}
         coming = [seat for seat in self._coming if not hurried or seat.number in hurried]
         with torch.inference_mode(), memory_errors("the pass"):
@@ -199,7 +200,10 @@ class WhisperRunner:
             return
         if short.shortcuts.int8:
             free_layers(self._loaded.model)
-        self.card = replace(self.card, details=self.card.details | {"encoder": str(short.shortcuts)})
+        details = {"encoder": str(short.shortcuts)}
+        if short.shortcuts.margin_s is not None:
+            details["silence_bytes"] = str(short.silence_bytes(self._decoder.sound_bytes))
+        self.card = replace(self.card, details=self.card.details | details)
         _log.info("shortcuts_taken", model=self.card.name, encoder=str(short.shortcuts))
 
     def use_shortcuts(self) -> None:
@@ -222,7 +226,7 @@ class WhisperRunner:
 
     def close(self) -> None:
         self._word_maker.shutdown()
-        del self._loaded, self._decoder, self._rules
+        del self._loaded, self._decoder, self._rules, self._short
         give_back()
 
     @property
@@ -239,12 +243,12 @@ class WhisperRunner:
         return bool(self._loaded.model.device.type == "cpu")
 
     def _hear(self, seats: Sequence[Seat]) -> None:
-        """Encodes their windows into free slots."""
+        """Encodes their windows into free slots, or one of them by another layer."""
         began = time.perf_counter()
-        numbers = {seat.number for seat in seats}
+        heard_out = list(zip(seats, self._placed(seats), strict=False))
+        numbers = {seat.number for seat, _ in heard_out}
         self._coming = deque(seat for seat in self._coming if seat.number not in numbers)
-        windows = self._placed([seat.window.pcm for seat in seats])
-        for seat, place in zip(seats, windows, strict=True):
+        for seat, place in heard_out:
             row = self._rows.index(None) if None in self._rows else len(self._rows)
             place(row)
             self._rows[row : row + 1] = [seat]
@@ -253,12 +257,25 @@ class WhisperRunner:
         for seat in seats:
             seat.spent_s += (time.perf_counter() - began) / len(seats)
 
-    def _placed(self, sounds: Sequence[Pcm]) -> list[Callable[[int], None]]:
-        """Encodes them; each of the results puts one into a row."""
-        if self._short is None:
-            states = encode(self._loaded.model, self._loaded.mel, sounds)
+    def _placed(self, seats: Sequence[Seat]) -> list[Callable[[int], None]]:
+        """Encodes their windows; each of the results puts one into a row. There is none yet where a pass has
+        stopped between two layers, so that who came meanwhile may go first."""
+        if not self._is_on_cpu:
+            states = encode(self._loaded.model, self._loaded.mel, [seat.window.pcm for seat in seats])
             return [partial(self._decoder.place, states=one) for one in states]
-        return [self._placed_shortly(encode_shortly(self._short, self._loaded.mel, one)) for one in sounds]
+        [seat] = seats
+        seat.hearing = seat.hearing or self._pass(seat.window.pcm)
+        try:
+            next(seat.hearing)
+        except StopIteration as end:
+            seat.hearing = None
+            return [self._placed_shortly(end.value)]
+        return []
+
+    def _pass(self, pcm: Pcm) -> Pass:
+        if self._short is None:
+            return encode_by_layers(self._loaded.model, self._loaded.mel, pcm)
+        return encode_shortly(self._short, self._loaded.mel, pcm)
 
     def _placed_shortly(self, window: ShortStates) -> Callable[[int], None]:
         silence = window.silence
