@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worker.engine import kernels
-from worker.engine.kernels import Affine, Caches, Place, Weights
+from worker.engine.kernels import Affine, Caches, Floats, Place, Weights
 from worker.engine.text_decoder import Decoder, Product, Weight
 
 _BITS = {torch.float16: torch.uint16, torch.bfloat16: torch.int16}
@@ -37,22 +37,26 @@ class CompiledDecoder(Decoder):
         return f"compiled, {str(self._kept).removeprefix('torch.')}"
 
     def step(self, tokens: Tensor, positions: Tensor, longest: int, first: int = 0) -> Tensor:
-        rows = np.arange(first, first + len(tokens))
-        text, _ = self._pass(tokens.numpy(), Place(rows, positions.numpy()))
-        return self.logits(text)
+        place = Place(np.arange(first, first + len(tokens)), positions.numpy())
+        text, _ = self._pass(tokens.numpy(), place)
+        states = np.empty_like(text)
+        kernels.norm(text, self._last_norm, states)
+        logits = np.empty((len(states), len(self._head.weight)), np.float32)
+        kernels.product(states, self._head, logits)
+        return torch.from_numpy(logits)
 
-    def read(
-        self, row: int, tokens: Sequence[int], *, layers: Sequence[int] = ()
-    ) -> tuple[Tensor, list[Tensor]]:
-        place = Place(np.full(len(tokens), row), np.arange(len(tokens)))
-        text, asked = self._pass(np.asarray(tokens), place)
-        shape = (len(tokens), self._heads, self._head_width)
-        return text, [torch.from_numpy(asked[number]).view(shape).transpose(0, 1) for number in layers]
+    def read(self, row: int, tokens: Sequence[int]) -> None:
+        self._pass(np.asarray(tokens), Place(np.full(len(tokens), row), np.arange(len(tokens))))
 
-    def logits(self, states: Tensor) -> Tensor:
-        found = np.empty((len(states), len(self._head.weight)), np.float32)
-        kernels.product(states.numpy(), self._head, found)
-        return torch.from_numpy(found)
+    def questions(
+        self, rows: Sequence[int], texts: Sequence[Sequence[int]], layers: Sequence[int]
+    ) -> list[Tensor]:
+        """As with torch, but what has been written in the rows is written over."""
+        lengths = [len(text) for text in texts]
+        positions = np.concatenate([np.arange(length) for length in lengths])
+        place = Place(np.repeat(np.asarray(rows), lengths), positions)
+        _, asked = self._pass(np.concatenate([np.asarray(text) for text in texts]), place, last=layers[-1])
+        return [self._padded(asked[layer], lengths) for layer in layers]
 
     def let_go(self, model: Any) -> None:
         """The model's own decoder cannot be run then."""
@@ -65,19 +69,27 @@ class CompiledDecoder(Decoder):
         self._vocabulary = replace(self._vocabulary, weight=self._embedding)
         self._layers = []
 
-    def _pass(self, tokens: NDArray[np.int64], place: Place) -> tuple[Tensor, list[NDArray[np.float32]]]:
-        """Last states [tokens, width], and what each layer asked of the sound."""
+    def _pass(
+        self, tokens: NDArray[np.int64], place: Place, last: int | None = None
+    ) -> tuple[Floats, list[Floats]]:
+        """The text [tokens, width] after all layers, or up to `last`, and what each asked of the sound."""
         # Of this thread: it may be another one than that in which the model was loaded.
         numba.set_num_threads(min(torch.get_num_threads(), kernels.MOST_THREADS))
         text = np.empty((len(tokens), self._width), np.float32)
         kernels.embed(self._pieces, tokens, self._scale, self._offsets, place, text)
-        asked = []
-        for weights, caches in zip(self._weights, self._views(), strict=True):
+        asked: list[Floats] = []
+        layers = list(zip(self._weights, self._views(), strict=True))
+        for weights, caches in layers if last is None else layers[: last + 1]:
             asked.append(np.empty_like(text))
             kernels.layer(text, weights, caches, place, asked[-1])
-        states = np.empty_like(text)
-        kernels.norm(text, self._last_norm, states)
-        return torch.from_numpy(states), asked
+        return text, asked
+
+    def _padded(self, asked: Floats, lengths: Sequence[int]) -> Tensor:
+        """[all tokens, width] to [rows, heads, tokens, head width]."""
+        whole = np.zeros((len(lengths), max(lengths), self._width), np.float32)
+        for row, part in enumerate(np.split(asked, np.cumsum(lengths)[:-1])):
+            whole[row, : len(part)] = part
+        return torch.from_numpy(whole).view(*whole.shape[:2], self._heads, -1).transpose(1, 2)
 
     def _matrices(self, layer: Any) -> Weights:
         return Weights(

@@ -1,4 +1,4 @@
-"""Which decoder writes for a model: torch's operations, or the compiled pass and the format of its numbers."""
+"""Which decoder writes for a model, torch's operations or the compiled pass, and in which number format."""
 
 import importlib
 import platform

@@ -25,7 +25,11 @@ class Language:
 class Seat:
     """`window` is what is being heard: the one that was handed in, or the rest of it. `token` is read next,
     at `position`; `forced` follow it whatever the model would say, and none does once it writes by itself.
-    `hearing` is a pass of the encoder that has stopped on its way."""
+    `hearing` is a pass of the encoder that has stopped on its way.
+
+    `stands` is what `window` says, once that is settled and only its words are still to be looked for: until
+    then its sound stays where it is.
+    """
 
     number: int
     window: Window
@@ -39,6 +43,7 @@ class Seat:
     prompt: tuple[int, ...] = ()
     language: Language = Language(None, None, None)
     attempts: Attempts = field(default_factory=lambda: Attempts((0.0,)))
+    stands: Hypothesis | None = None
 
     @property
     def has_listened(self) -> bool:
@@ -60,6 +65,7 @@ class Seat:
         self.seed = zlib.crc32(self.window.pcm.tobytes())
         self.token, self.position, self.prompt = start, 0, ()
         self.forced.clear()
+        self.stands = None
         self.attempts = Attempts(self.window.options.temperatures)
 
     def read_on(self, prompt: Sequence[int], known: int) -> None:

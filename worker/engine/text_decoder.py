@@ -5,7 +5,7 @@ written about it so far. Rows are at positions of their own. Which token comes n
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,31 +157,28 @@ class Decoder:
             text = self._rest(number, text + layer.own_out(seen), span)
         return self._vocabulary(self._normed(text[:, 0], self._norm))
 
-    def read(
-        self, row: int, tokens: Sequence[int], *, layers: Sequence[int] = ()
-    ) -> tuple[Tensor, list[Tensor]]:
-        """All of `tokens` at once, from position 0, as if each had been written: their last states
-        [tokens, width], and what each of them asked of the sound [heads, tokens, head width] in `layers`."""
+    def read(self, row: int, tokens: Sequence[int]) -> None:
+        """All of `tokens` at once, from position 0, as if each had been written."""
         length = len(tokens)
-        asked: dict[int, Tensor] = {}
-        ids = torch.tensor(tokens, device=self._embedding.device)
-        text = (self._embedded(ids) + self._places[:length]).unsqueeze(0)
-        for number, layer in enumerate(self._layers):
-            query, key, value = self._own(layer, text)
+        for number, key, value, _ in self._through([row], [tokens], len(self._layers) - 1):
             self._keys[number][row, :, :length] = key[0]
             self._values[number][row, :, :length] = value[0]
-            text = text + layer.own_out(self._attend(query, key, value, is_causal=True))
-            if number in layers:
-                asked[number] = self._question(layer, text)[0]
-            text = self._rest(number, text, slice(row, row + 1))
-        return self._normed(text[0], self._norm), [asked[number] for number in layers]
 
-    def logits(self, states: Tensor) -> Tensor:
-        return self._vocabulary(states)
+    def questions(
+        self, rows: Sequence[int], texts: Sequence[Sequence[int]], layers: Sequence[int]
+    ) -> list[Tensor]:
+        """What each token of a text for each of the rows asks of the row's sound in `layers`, which are in
+        order: [rows, heads, tokens, head width], with no meaning behind the end of a shorter text. What has
+        been written in the rows is neither seen nor touched; layers above those are not run."""
+        return [
+            self._question(self._layers[number], text)
+            for number, _, _, text in self._through(rows, texts, layers[-1])
+            if number in layers
+        ]
 
-    def sound_keys(self, row: int, layer: int) -> Tensor:
-        """[heads, head width, positions]"""
-        return self._sound_keys[layer][row]
+    def sound_keys(self, rows: Sequence[int], layer: int) -> Tensor:
+        """[rows, heads, head width, positions]"""
+        return self._sound_keys[layer][self._place(rows)]
 
     @property
     def question_scale(self) -> float:
@@ -211,6 +208,30 @@ class Decoder:
         # number all the same.
         return torch.empty((slots, self._heads, *shape), dtype=self._kept, device=self._places.device).zero_()
 
+    def _through(
+        self, rows: Sequence[int], texts: Sequence[Sequence[int]], last: int
+    ) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+        """All texts at once from position 0, layer by layer up to `last`: its number, the texts' own keys and
+        values in it, and the texts when they have looked at themselves. Shorter ones are filled up at their
+        end, which nothing before it looks at."""
+        longest = max(len(text) for text in texts)
+        filled = [[*text, *[0] * (longest - len(text))] for text in texts]
+        text = self._embedded(torch.tensor(filled, device=self._places.device)) + self._places[:longest]
+        place = self._place(rows)
+        for number, layer in enumerate(self._layers[: last + 1]):
+            query, key, value = self._own(layer, text)
+            text = text + layer.own_out(self._attend(query, key, value, is_causal=True))
+            yield number, key, value, text
+            if number < last:
+                text = self._rest(number, text, place)
+
+    def _place(self, rows: Sequence[int]) -> slice | Tensor:
+        """Neighbours are read where they lie; others are put together first."""
+        first, count = rows[0], len(rows)
+        if list(rows) == list(range(first, first + count)):
+            return slice(first, first + count)
+        return torch.tensor(rows, device=self._places.device)
+
     def _embedded(self, tokens: Tensor) -> Tensor:
         found = functional.embedding(tokens, self._embedding)
         return found if self._scale == 1.0 else found * self._scale
@@ -229,10 +250,11 @@ class Decoder:
         query = layer.query(self._normed(text, layer.sound_norm))
         return query.view(rows, length, self._heads, self._head_width).transpose(1, 2)
 
-    def _rest(self, number: int, text: Tensor, rows: slice) -> Tensor:
+    def _rest(self, number: int, text: Tensor, rows: slice | Tensor) -> Tensor:
         """What follows attention to the text itself: attention to the sound of `rows`, and the wide part."""
         layer = self._layers[number]
-        keys, values = self._sound_keys[number][rows], self._sound_values[number][rows]
+        keys = self._sound_keys[number][rows].to(text.dtype)
+        values = self._sound_values[number][rows].to(text.dtype)
         looks = torch.matmul(self._question(layer, text) * self.question_scale, keys).softmax(-1)
         text = text + layer.sound_out(self._merged(torch.matmul(looks, values)))
         return text + layer.narrow(layer.activate(layer.widen(self._normed(text, layer.norm))))

@@ -83,7 +83,8 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """A stretch of text between two timestamps of the model, in seconds from the window's start."""
+    """A stretch of text between two timestamps of the model, in seconds from the window's start. `logprobs`
+    belong to `tokens`."""
 
     start: float
     end: float
@@ -91,6 +92,7 @@ class Utterance:
     tokens: tuple[int, ...]
     avg_logprob: float
     words: tuple[Word, ...] | None = None
+    logprobs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

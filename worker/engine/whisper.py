@@ -1,14 +1,14 @@
 """The Whisper runner: turns windows of many jobs into hypotheses, in slots, and owns the torch model.
 
 Its parts: `loading`, `listening` (mel, encoder, language), `text_decoder` (the network over slots), `rules`
-(the next token), `decoding` (judgement, temperatures), `alignment` (word times), `wording` (text).
+(the next token), `decoding` (judgement, temperatures), `looking` and `alignment` (word times), `wording`
+(text), `endings`.
 """
 
 import math
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -19,18 +19,20 @@ from torch import Tensor
 from shared.errors import UnsupportedOption
 from shared.log import get_logger
 from shared.models import ModelSource, Shortcuts
-from worker.engine import alignment, calibration, probe
-from worker.engine.alignment import Gaze, Said
+from worker.engine import alignment, calibration, looking, probe
+from worker.engine.alignment import Gaze
 from worker.engine.decoders import build_decoder
 from worker.engine.decoding import has_run_into_a_loop, is_silent, max_tokens, to_draft
+from worker.engine.endings import Endings
 from worker.engine.listening import Heard, encode, encode_by_layers, encode_shortly, heard
 from worker.engine.loading import Loaded, load
+from worker.engine.looking import Looking, Standing
 from worker.engine.memory import give_back, memory_errors
 from worker.engine.prompts import build_prompt, previous_text
 from worker.engine.rules import Rules
 from worker.engine.seats import Language, Seat
 from worker.engine.short_encoder import Pass, ShortEncoder, ShortStates, free_layers
-from worker.engine.tails import joined, rest
+from worker.engine.tails import rest
 from worker.engine.values import (
     SAMPLE_RATE,
     DecodingOptions,
@@ -114,9 +116,9 @@ class WhisperRunner:
         self._short: ShortEncoder | None = None
         self._coming: deque[Seat] = deque()
         self._rows: list[Seat | None] = []
-        self._ending: list[tuple[Seat, Future[Hypothesis]]] = []
-        self._ended: list[Ended] = []
-        self._word_maker = ThreadPoolExecutor(1, thread_name_prefix="words")
+        self._endings = Endings(self._wording)
+        at_once = 1 if self._is_on_cpu else looking.ON_A_CARD
+        self._looking = Looking(self._decoder, loaded.tokens, loaded.heads, at_once=at_once)
         details = {"slots": str(slots), "slot_bytes": str(self._decoder.slot_bytes)}
         details |= {"encoder": str(Shortcuts()), "decoder": str(self._decoder)}
         self.card = replace(loaded.card, details=loaded.card.details | details)
@@ -131,8 +133,7 @@ class WhisperRunner:
     def unseat(self, number: int) -> None:
         self._coming = deque(seat for seat in self._coming if seat.number != number)
         self._rows = [None if seat and seat.number == number else seat for seat in self._rows]
-        self._ending = [pair for pair in self._ending if pair[0].number != number]
-        self._ended = [ended for ended in self._ended if ended.number != number]
+        self._endings.drop(number)
 
     def resize(self, slots: int) -> None:
         with torch.inference_mode(), memory_errors("the slots"):
@@ -150,9 +151,8 @@ class WhisperRunner:
                 self._hear(coming[: self._heard_at_once])
             elif any(self._rows):
                 self._write(hurried)
-        self._collect(wait=not self._coming and not any(self._rows) and not self._ended)
-        ended, self._ended = self._ended, []
-        return ended
+            self._look()
+        return self._endings.collect(wait=not self._coming and not any(self._rows))
 
     def run(self, windows: Sequence[Window]) -> list[Hypothesis]:
         """All of them, for whoever has nothing else to do meanwhile; in their order."""
@@ -225,8 +225,8 @@ class WhisperRunner:
         return "" if quick.text == whole.text else "the text is another"
 
     def close(self) -> None:
-        self._word_maker.shutdown()
-        del self._loaded, self._decoder, self._rules, self._short
+        self._endings.close()
+        del self._loaded, self._decoder, self._looking, self._rules, self._short
         give_back()
 
     @property
@@ -316,6 +316,8 @@ class WhisperRunner:
         return [seat for seat in self._rows if seat is not None]
 
     def _advance(self, row: int, seat: Seat, choice: int, logits: Tensor) -> None:
+        if seat.stands:
+            return
         if not seat.has_listened:
             self._prompt(row, seat, heard(logits, self._tokens))
         elif seat.is_writing and (choice == self._tokens.eos or self._loops(row, seat)):
@@ -374,50 +376,36 @@ class WhisperRunner:
         self._conclude(row, seat, seat.hypothesis(best, spoken))
 
     def _conclude(self, row: int, seat: Seat, hypothesis: Hypothesis) -> None:
+        """Frees the slot, or lets the seat wait in it until its words are looked for."""
+        if not seat.window.options.word_timestamps or not hypothesis.utterances:
+            self._leave(row, seat, hypothesis)
+            return
+        seat.stands = hypothesis
+        # Steps go over the row until then, and what they choose is noted as if it were text: from the start.
+        self._rules.begin(row, max_tokens=0, temperature=0.0, seed=0)
+
+    def _leave(self, row: int, seat: Seat, hypothesis: Hypothesis, gaze: Gaze | None = None) -> None:
         """Frees the slot. The rest of a window that the model left unfinished is heard next."""
         self._rows[row] = None
-        tail = rest(seat.window, hypothesis, self._tokens.timestamps)
-        gaze = None
-        if seat.window.options.word_timestamps and hypothesis.utterances:
-            gaze = self._look(row, seat, hypothesis.utterances)
         seat.parts.append((seat.window, hypothesis, gaze))
-        if tail is not None:
+        tail = rest(seat.window, hypothesis, self._tokens.timestamps)
+        if tail is None:
+            self._endings.add(seat)
+        else:
             seat.window = tail
             self._coming.appendleft(seat)
-        elif any(gaze for _, _, gaze in seat.parts):
-            self._ending.append((seat, self._word_maker.submit(self._whole, seat)))
-        else:
-            self._ended.append(Ended(seat.number, self._whole(seat)))
 
-    def _look(self, row: int, seat: Seat, spoken: Sequence[Utterance]) -> Gaze:
-        said = Said(
-            build_prompt(self._tokens, seat.language.token, seat.window.options.task, timestamps=False),
-            tuple(token for utterance in spoken for token in utterance.tokens),
-            self._tokens.eos,
-            seat.window.duration_s,
-        )
-        return alignment.look(self._decoder, row, said, self._loaded.heads)
-
-    def _whole(self, seat: Seat) -> Hypothesis:
-        """All parts as one, with their words."""
-        found = joined([(window, self._timed(hypothesis, gaze)) for window, hypothesis, gaze in seat.parts])
-        return replace(found, inference_s=seat.spent_s)
-
-    def _timed(self, hypothesis: Hypothesis, gaze: Gaze | None) -> Hypothesis:
-        if gaze is None:
-            return hypothesis
-        starts = alignment.token_starts(gaze)
-        spoken = self._wording.with_words(hypothesis.utterances, starts, gaze.chances, hypothesis.language)
-        return replace(hypothesis, utterances=spoken)
-
-    def _collect(self, *, wait: bool) -> None:
-        """Those whose words are made by now; the first of them in any case with `wait`."""
-        ending, self._ending = self._ending, []
-        for number, (seat, future) in enumerate(ending):
-            if future.done() or (wait and number == 0):
-                self._ended.append(Ended(seat.number, future.result()))
-            else:
-                self._ending.append((seat, future))
+    def _look(self) -> None:
+        """For the words of those whose text stands; or not yet, while there is a free slot, so that nobody
+        waits for theirs, and others are here who could join them."""
+        standing = [
+            Standing(row, seat, seat.stands) for row, seat in enumerate(self._rows) if seat and seat.stands
+        ]
+        seated = sum(seat is not None for seat in self._rows) + len(self._coming)
+        may_wait = len(standing) < seated < self._decoder.slots - len(self._endings)
+        for some in self._looking.due(standing, may_wait=may_wait):
+            for one, gaze in zip(some, self._looking.look(some), strict=True):
+                self._leave(one.row, one.seat, one.hypothesis, gaze)
 
     def _language(self, options: DecodingOptions, ear: Heard) -> Language:
         """The caller's, the checkpoint's own, the only one, or the likeliest of those the model is for."""

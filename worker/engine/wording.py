@@ -35,7 +35,6 @@ class Wording:
         self,
         spoken: Sequence[Utterance],
         starts: NDArray[np.float64],
-        chances: Sequence[float],
         language: str | None,
     ) -> tuple[Utterance, ...]:
         timed = []
@@ -43,7 +42,7 @@ class Wording:
         for utterance in spoken:
             stop = first + len(utterance.tokens)
             pieces = split_words(utterance.tokens, language, self._to_text)
-            words = alignment.to_words(pieces, starts[first : stop + 1], chances[first:stop])
+            words = alignment.to_words(pieces, starts[first : stop + 1], np.exp(utterance.logprobs))
             timed.append(alignment.with_words(utterance, words))
             first = stop
         return tuple(timed)
@@ -56,6 +55,7 @@ class Wording:
             text=self._to_text(stretch.tokens),
             tokens=stretch.tokens,
             avg_logprob=sum(logprobs) / len(logprobs),
+            logprobs=logprobs,
         )
 
     def _to_text(self, tokens: Sequence[int]) -> str:

@@ -123,6 +123,32 @@ def test_rows_in_the_middle_are_written_moved_and_kept(fresh: Callable[..., Any]
         )
 
 
+def test_texts_are_read_and_asked_about_as_with_torch(fresh: Callable[..., Any]) -> None:
+    """Of rows that are no neighbours, of several lengths, up to a layer in the middle."""
+    model = fresh()
+    rows, lengths, layers = (3, 0, 2), (9, 23, 4), (0, 2)
+    dice = torch.Generator().manual_seed(2)
+    texts = [torch.randint(0, 2_000, (length,), generator=dice).tolist() for length in lengths]
+
+    def read(decoder: Decoder) -> tuple[Tensor, list[Tensor]]:
+        heard(decoder, model)
+        asked = decoder.questions(rows, texts, layers)
+        decoder.read(1, texts[1])
+        return decoder.step(torch.tensor([5]), torch.tensor([23]), 24, first=1).float(), asked
+
+    with torch.inference_mode():
+        (after, found), (expected_after, expected) = (
+            read(CompiledDecoder(model, SLOTS)),
+            read(Decoder(model, SLOTS)),
+        )
+
+    torch.testing.assert_close(after, expected_after, rtol=0, atol=1e-4)
+    for one, other in zip(found, expected, strict=True):
+        assert one.shape == other.shape
+        for row, length in enumerate(lengths):
+            torch.testing.assert_close(one[row, :, :length], other[row, :, :length], rtol=0, atol=1e-4)
+
+
 def test_numbers_that_are_none_come_out(fresh: Callable[..., Any]) -> None:
     """Or nobody would know of a model that gives none."""
     model = fresh()
