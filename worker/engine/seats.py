@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from worker.engine.alignment import Gaze
-from worker.engine.decoding import Attempts, Draft
+from worker.engine.decoding import Attempts, Draft, Written
 from worker.engine.values import Hypothesis, Utterance, Window
 
 
@@ -20,10 +20,13 @@ class Language:
     token: str | None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Seat:
     """`window` is what is being heard: the one that was handed in, or the rest of it. `token` is read next,
-    at `position`; `forced` follow it whatever the model would say, and none does once it writes by itself."""
+    at `position`; `forced` follow it whatever the model would say, and none does once it writes by itself.
+
+    `course` is another whenever it goes on elsewhere than behind its last token, so that a step which was begun
+    before is known to count no more."""
 
     number: int
     window: Window
@@ -32,7 +35,10 @@ class Seat:
     seed: int = 0
     token: int = 0
     position: int = 0
+    course: int = 0
     forced: deque[int] = field(default_factory=deque)
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
     prompt: tuple[int, ...] = ()
     language: Language = Language(None, None, None)
     attempts: Attempts = field(default_factory=lambda: Attempts((0.0,)))
@@ -47,9 +53,9 @@ class Seat:
         return self.has_listened and not self.forced
 
     @property
-    def steps(self) -> int:
-        """Tokens written in this attempt, or about to be."""
-        return self.position - len(self.prompt) + 1
+    def written(self) -> Written:
+        """In this attempt."""
+        return Written(tuple(self.tokens), tuple(self.logprobs))
 
     def listen(self, start: int) -> None:
         """To `window`, from the start token."""
@@ -57,6 +63,7 @@ class Seat:
         self.seed = zlib.crc32(self.window.pcm.tobytes())
         self.token, self.position, self.prompt = start, 0, ()
         self.forced.clear()
+        self._turn()
         self.attempts = Attempts(self.window.options.temperatures)
 
     def read_on(self, prompt: Sequence[int], known: int) -> None:
@@ -65,6 +72,11 @@ class Seat:
         self.position = min(known, len(prompt) - 1)
         self.token, *rest = prompt[self.position :]
         self.forced = deque(rest)
+        self._turn()
+
+    def note(self, choice: int, logprob: float) -> None:
+        self.tokens.append(choice)
+        self.logprobs.append(logprob)
 
     def go_on(self, choice: int) -> None:
         """To the next token: the prompt's, or else `choice`."""
@@ -75,6 +87,7 @@ class Seat:
         """At the end of the prompt."""
         self.position = len(self.prompt) - 1
         self.token = self.prompt[-1]
+        self._turn()
 
     def hypothesis(self, draft: Draft, spoken: tuple[Utterance, ...]) -> Hypothesis:
         """Of `window`, from the draft that stands."""
@@ -88,3 +101,8 @@ class Seat:
             temperature=draft.temperature,
             tokens=draft.tokens,
         )
+
+    def _turn(self) -> None:
+        self.course += 1
+        self.tokens.clear()
+        self.logprobs.clear()

@@ -1,7 +1,8 @@
 """The Whisper runner: turns windows of many jobs into hypotheses, in slots, and owns the torch model.
 
 Its parts: `loading`, `listening` (mel, encoder, language), `text_decoder` (the network over slots), `rules`
-(the next token), `decoding` (judgement, temperatures), `alignment` (word times), `wording` (text).
+(the next token), `writing` (a pass over the rows), `decoding` (judgement, temperatures), `alignment` (word
+times), `wording` (text).
 """
 
 import math
@@ -21,7 +22,7 @@ from shared.log import get_logger
 from shared.models import ModelSource, Shortcuts
 from worker.engine import alignment, calibration, probe
 from worker.engine.alignment import Gaze, Said
-from worker.engine.decoding import has_run_into_a_loop, is_silent, max_tokens, to_draft
+from worker.engine.decoding import has_run_into_a_loop, is_silent, to_draft
 from worker.engine.listening import Heard, encode, encode_shortly, heard
 from worker.engine.loading import Loaded, load
 from worker.engine.memory import give_back, memory_errors
@@ -42,6 +43,7 @@ from worker.engine.values import (
     Window,
 )
 from worker.engine.wording import Wording
+from worker.engine.writing import Mark, Writer
 
 SHORT_PROMPT = 8
 """A prompt of no more tokens is read in the steps of the other rows, where it costs next to nothing; a longer
@@ -94,9 +96,10 @@ def _in_slots(loaded: Loaded, slots: int) -> "WhisperRunner":
 
 
 class WhisperRunner:
-    """Implements the Runner port. Called from one thread only."""
+    """Implements the Runner port. Called from one thread only. `is_late` is whether what a step chose is read
+    one step later: on a card, unless it is said otherwise."""
 
-    def __init__(self, loaded: Loaded, slots: int = 1) -> None:
+    def __init__(self, loaded: Loaded, slots: int = 1, *, is_late: bool | None = None) -> None:
         self._loaded = loaded
         self._tokens = loaded.tokens
         self._timestamps = loaded.card.abilities.segment_timestamps
@@ -104,12 +107,11 @@ class WhisperRunner:
         with torch.inference_mode():
             self._decoder = Decoder(loaded.model, slots)
             self._rules = Rules(
-                loaded.tokens,
-                slots,
-                self._decoder.positions,
-                timestamps=self._timestamps,
-                device=loaded.model.device,
+                loaded.tokens, slots, timestamps=self._timestamps, device=loaded.model.device
             )
+        if is_late is None:
+            is_late = not self._is_on_cpu
+        self._writer = Writer(self._decoder, self._rules, loaded.model.device, is_late=is_late)
         self._short: ShortEncoder | None = None
         self._coming: deque[Seat] = deque()
         self._rows: list[Seat | None] = []
@@ -217,7 +219,7 @@ class WhisperRunner:
 
     def close(self) -> None:
         self._word_maker.shutdown()
-        del self._loaded, self._decoder, self._rules
+        del self._loaded, self._decoder, self._rules, self._writer
         give_back()
 
     @property
@@ -270,17 +272,13 @@ class WhisperRunner:
         wanted = [row for row, seat in enumerate(seats) if self._is_on_cpu and seat.number in hurried]
         first = wanted[0] if wanted else 0
         seats = seats[first : wanted[-1] + 1] if wanted else seats
-        logits = self._decoder.step(
-            torch.tensor([seat.token for seat in seats], device=self._loaded.model.device),
-            torch.tensor([seat.position for seat in seats], device=self._loaded.model.device),
-            longest=max(seat.position for seat in seats) + 1,
-            first=first,
-        )
-        choices = self._rules.choose(logits, first).tolist()
+        marks = self._writer.write(seats, first)
         share_s = (time.perf_counter() - began) / len(seats)
-        for row, (seat, choice) in enumerate(zip(seats, choices, strict=True)):
+        for seat in seats:
             seat.spent_s += share_s
-            self._advance(first + row, seat, choice, logits[row])
+        for row, writing in enumerate(self._rows):
+            if writing in marks:
+                self._advance(row, writing, marks[writing])
 
     def _close_gaps(self) -> list[Seat]:
         """Rows in use come first: a pass costs as much as there are, not as there could be."""
@@ -293,16 +291,16 @@ class WhisperRunner:
                 self._rows[gap] = last
         return [seat for seat in self._rows if seat is not None]
 
-    def _advance(self, row: int, seat: Seat, choice: int, logits: Tensor) -> None:
-        if not seat.has_listened:
-            self._prompt(row, seat, heard(logits, self._tokens))
-        elif seat.is_writing and (choice == self._tokens.eos or self._loops(row, seat)):
-            self._judge(row, seat)
-        else:
-            was_writing = seat.is_writing
-            seat.go_on(choice)
-            if seat.is_writing and not was_writing:
-                self._begin(row, seat)
+    def _advance(self, row: int, seat: Seat, mark: Mark) -> None:
+        if mark.logits is not None:
+            self._prompt(row, seat, heard(mark.logits, self._tokens))
+            return
+        if seat.is_writing:
+            seat.note(mark.choice, mark.logprob)
+            if mark.choice == self._tokens.eos or self._loops(seat):
+                self._judge(row, seat)
+                return
+        seat.go_on(mark.choice)
 
     def _prompt(self, row: int, seat: Seat, ear: Heard) -> None:
         """The first step is done: what stands before the text is known now."""
@@ -321,29 +319,21 @@ class WhisperRunner:
         else:
             # The start token is where the prompt begins, unless other text does.
             seat.read_on(prompt, known=0 if previous else 1)
-        if seat.is_writing:
-            self._begin(row, seat)
 
-    def _begin(self, row: int, seat: Seat) -> None:
-        """The last token of the prompt is next: what the model says then is text."""
-        most = max_tokens(seat.window.duration_s, seat.prompt, self._decoder.positions)
-        self._rules.begin(row, max_tokens=most, temperature=seat.attempts.temperature, seed=seat.seed)
-
-    def _loops(self, row: int, seat: Seat) -> bool:
+    def _loops(self, seat: Seat) -> bool:
         """Whether it may as well stop here, because there is a better way to go on."""
-        if seat.attempts.is_last or seat.steps % LOOP_LOOK_STEPS:
+        if seat.attempts.is_last or len(seat.tokens) % LOOP_LOOK_STEPS:
             return False
-        tokens = [token for token in self._rules.written(row).tokens if self._tokens.is_text(token)]
+        tokens = [token for token in seat.tokens if self._tokens.is_text(token)]
         return has_run_into_a_loop(tokens, self._wording.text(tokens))
 
     def _judge(self, row: int, seat: Seat) -> None:
         """An attempt is over: another follows in the same slot, or this is what the window says."""
-        written = self._rules.written(row)
+        written = seat.written
         text = self._wording.text(written.tokens)
         draft = to_draft(written, self._tokens.eos, text, seat.attempts.temperature)
         if seat.attempts.goes_on(draft):
             seat.start_again()
-            self._begin(row, seat)
             return
         best = seat.attempts.best or draft
         spoken: tuple[Utterance, ...] = ()

@@ -119,9 +119,12 @@ def mixed(count: int) -> list[Window]:
     return windows
 
 
-def runner_of(loaded: Loaded, slots: int, *, timestamps: bool = True) -> WhisperRunner:
+def runner_of(
+    loaded: Loaded, slots: int, *, timestamps: bool = True, is_late: bool = False
+) -> WhisperRunner:
     abilities = replace(loaded.card.abilities, segment_timestamps=timestamps)
-    return WhisperRunner(replace(loaded, card=replace(loaded.card, abilities=abilities)), slots)
+    named = replace(loaded, card=replace(loaded.card, abilities=abilities))
+    return WhisperRunner(named, slots, is_late=is_late)
 
 
 @pytest.mark.parametrize("timestamps", [True, False])
