@@ -1,7 +1,7 @@
 """What a row may write next, and with which probability: the rules of timestamps, suppression and sampling.
 
-All on tensors over the slots, with no look back at what was written: a few state vectors stand for it. Nothing
-here waits for a card to answer.
+All on tensors over the slots, with no look back at what was written: a few state vectors stand for it.
+Nothing in a choice waits for a card to answer.
 """
 
 import torch

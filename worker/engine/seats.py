@@ -25,8 +25,8 @@ class Seat:
     """`window` is what is being heard: the one that was handed in, or the rest of it. `token` is read next,
     at `position`; `forced` follow it whatever the model would say, and none does once it writes by itself.
 
-    `course` is another whenever it goes on elsewhere than behind its last token, so that a step which was begun
-    before is known to count no more."""
+    `course` is another whenever it goes on elsewhere than behind its last token: a step that was begun on an
+    older one counts no more."""
 
     number: int
     window: Window

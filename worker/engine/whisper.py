@@ -15,7 +15,6 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from shared.errors import UnsupportedOption
 from shared.log import get_logger
@@ -106,9 +105,7 @@ class WhisperRunner:
         self._wording = Wording(loaded.tokenizer, loaded.tokens)
         with torch.inference_mode():
             self._decoder = Decoder(loaded.model, slots)
-            self._rules = Rules(
-                loaded.tokens, slots, timestamps=self._timestamps, device=loaded.model.device
-            )
+            self._rules = Rules(loaded.tokens, slots, timestamps=self._timestamps, device=loaded.model.device)
         if is_late is None:
             is_late = not self._is_on_cpu
         self._writer = Writer(self._decoder, self._rules, loaded.model.device, is_late=is_late)

@@ -1,7 +1,7 @@
 """One more token in every row: what the rows read next, the pass, and what it told of their windows.
 
-On a card what a pass chose is read one pass late: the next one is begun meanwhile, and reads the choices where
-they are. A row that had ended by then, or goes on elsewhere, has written a token that nobody is told of.
+On a card what a pass chose is read one pass late: the next one is begun meanwhile, and reads the choices
+where they are. A row that had ended by then, or goes on elsewhere, has written one that nobody is told of.
 """
 
 from collections.abc import Sequence
