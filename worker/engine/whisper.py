@@ -29,6 +29,7 @@ from worker.engine.prompts import build_prompt, previous_text
 from worker.engine.rules import Rules
 from worker.engine.seats import Language, Seat
 from worker.engine.short_encoder import ShortEncoder, ShortStates, free_layers
+from worker.engine.step_graphs import StepGraphs
 from worker.engine.tails import joined, rest
 from worker.engine.text_decoder import Decoder
 from worker.engine.values import (
@@ -95,20 +96,23 @@ def _in_slots(loaded: Loaded, slots: int) -> "WhisperRunner":
 
 
 class WhisperRunner:
-    """Implements the Runner port. Called from one thread only. `is_late` is whether what a step chose is read
-    one step later: on a card, unless it is said otherwise."""
+    """Implements the Runner port. Called from one thread only. `as_on_card` is how a card is kept busy: steps
+    in few shapes, of all rows, whose choices are read one step late. A processor would only have more to do;
+    the tests let it."""
 
-    def __init__(self, loaded: Loaded, slots: int = 1, *, is_late: bool | None = None) -> None:
+    def __init__(self, loaded: Loaded, slots: int = 1, *, as_on_card: bool | None = None) -> None:
         self._loaded = loaded
+        device = loaded.model.device
         self._tokens = loaded.tokens
         self._timestamps = loaded.card.abilities.segment_timestamps
         self._wording = Wording(loaded.tokenizer, loaded.tokens)
         with torch.inference_mode():
             self._decoder = Decoder(loaded.model, slots)
-            self._rules = Rules(loaded.tokens, slots, timestamps=self._timestamps, device=loaded.model.device)
-        if is_late is None:
-            is_late = not self._is_on_cpu
-        self._writer = Writer(self._decoder, self._rules, loaded.model.device, is_late=is_late)
+            self._rules = Rules(loaded.tokens, slots, timestamps=self._timestamps, device=device)
+        self._as_on_card = not self._is_on_cpu if as_on_card is None else as_on_card
+        self._graphs = StepGraphs(self._decoder, device)
+        steps = self._graphs if self._as_on_card else self._decoder
+        self._writer = Writer(steps, self._rules, device, is_late=self._as_on_card)
         self._short: ShortEncoder | None = None
         self._coming: deque[Seat] = deque()
         self._rows: list[Seat | None] = []
@@ -135,8 +139,10 @@ class WhisperRunner:
     def resize(self, slots: int) -> None:
         with torch.inference_mode(), memory_errors("the slots"):
             self._close_gaps()
+            self._graphs.forget()
             self._decoder.resize(slots, kept=len(self._rows))
             self._rules.resize(slots)
+            self._graphs.resized()
 
     def step(self, urgent: Collection[int] = ()) -> list[Ended]:
         """Fills one slot, or writes one token in all that are filled; of the `urgent` first, and alone."""
@@ -175,14 +181,27 @@ class WhisperRunner:
         # Tokens without a probability are left out of the mean, so that alone would not show it.
         if not all(math.isfinite(one.avg_logprob + one.no_speech_prob) for one in found):
             raise ArithmeticError("probabilities are not numbers")
-        if self._decoder.slots > 1 and self._loaded.model.device.type == "cuda":
+        if self._as_on_card:
             # A card has kernels for the size of the whole. What does not fit now is halved when it matters.
             with suppress(MemoryError):
-                self.run([window] * self._decoder.slots)
+                self._play_back([window] * self._decoder.slots)
         alignment.warm_up()
         seconds = round(time.perf_counter() - began, 3)
         self.card = replace(self.card, details=self.card.details | {"warm_up_s": str(seconds)})
         _log.info("model_warmed", model=self.card.name, seconds=seconds)
+
+    def _play_back(self, windows: Sequence[Window]) -> None:
+        """Steps from now on, if they write what they write without."""
+        computed = self.run(windows)
+        with torch.inference_mode():
+            self._graphs.capture()
+        try:
+            played = self.run(windows)
+        except (RuntimeError, MemoryError) as error:
+            self._graphs.refuse(type(error).__name__)
+            return
+        if [one.tokens for one in played] != [one.tokens for one in computed]:
+            self._graphs.refuse("the text is another")
 
     def take_shortcuts(self, recording: Pcm | None) -> None:
         """If the model writes the same with them of this recording. What was whole leaves memory then."""
@@ -216,7 +235,7 @@ class WhisperRunner:
 
     def close(self) -> None:
         self._word_maker.shutdown()
-        del self._loaded, self._decoder, self._rules, self._writer
+        del self._loaded, self._decoder, self._rules, self._writer, self._graphs
         give_back()
 
     @property
@@ -266,7 +285,7 @@ class WhisperRunner:
         takes no longer."""
         began = time.perf_counter()
         seats = self._close_gaps()
-        wanted = [row for row, seat in enumerate(seats) if self._is_on_cpu and seat.number in hurried]
+        wanted = [row for row, seat in enumerate(seats) if not self._as_on_card and seat.number in hurried]
         first = wanted[0] if wanted else 0
         seats = seats[first : wanted[-1] + 1] if wanted else seats
         marks = self._writer.write(seats, first)

@@ -13,6 +13,7 @@ from torch import Tensor
 from worker.engine.decoding import max_tokens
 from worker.engine.rules import Rules
 from worker.engine.seats import Seat
+from worker.engine.step_graphs import StepGraphs
 from worker.engine.text_decoder import Decoder
 
 
@@ -52,7 +53,11 @@ class _Pass:
 
 
 class Writer:
-    def __init__(self, decoder: Decoder, rules: Rules, device: torch.device, *, is_late: bool) -> None:
+    """`is_late`: what was chosen is read one pass later."""
+
+    def __init__(
+        self, decoder: Decoder | StepGraphs, rules: Rules, device: torch.device, *, is_late: bool
+    ) -> None:
         self._decoder = decoder
         self._rules = rules
         self._device = device

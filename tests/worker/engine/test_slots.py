@@ -87,10 +87,12 @@ def few_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "TOKENS_PER_SECOND", 2)
 
 
-def runner_of(loaded: Loaded, slots: int, *, timestamps: bool = True, is_late: bool = False) -> WhisperRunner:
+def runner_of(
+    loaded: Loaded, slots: int, *, timestamps: bool = True, as_on_card: bool = False
+) -> WhisperRunner:
     abilities = replace(loaded.card.abilities, segment_timestamps=timestamps)
     named = replace(loaded, card=replace(loaded.card, abilities=abilities))
-    return WhisperRunner(named, slots, is_late=is_late)
+    return WhisperRunner(named, slots, as_on_card=as_on_card)
 
 
 @pytest.mark.parametrize("timestamps", [True, False])
@@ -105,12 +107,12 @@ def test_greedy_tokens_are_those_of_generate(of_shape: Loaded, oracle: Oracle, t
         assert ours.tokens[: len(theirs)] == theirs
 
 
-@pytest.mark.parametrize("is_late", [False, True])
-def test_a_window_alone_and_among_fifteen_others(loaded: Loaded, is_late: bool) -> None:
+@pytest.mark.parametrize("as_on_card", [False, True])
+def test_a_window_alone_and_among_fifteen_others(loaded: Loaded, as_on_card: bool) -> None:
     windows = mixed(16)
     windows[3] = replace(windows[3], options=replace(windows[3].options, temperatures=(0.7,)))
 
-    together = runner_of(loaded, 16, is_late=is_late).run(windows)
+    together = runner_of(loaded, 16, as_on_card=as_on_card).run(windows)
     alone = runner_of(loaded, 1)
 
     for number in (0, 3, 5, 15):

@@ -134,7 +134,7 @@ def test_greedy_tokens_are_those_of_generate(runner: WhisperRunner, oracle: Orac
     pcm = sound(name)
 
     (ours,) = runner.run([window(pcm)])
-    (late,) = WhisperRunner(runner._loaded, is_late=True).run([window(pcm)])
+    (late,) = WhisperRunner(runner._loaded, as_on_card=True).run([window(pcm)])
 
     assert ours.tokens == late.tokens == oracle.tokens(pcm, return_timestamps=True)
 
@@ -250,7 +250,7 @@ def test_steps_that_are_read_late_change_nothing(
     runner: WhisperRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Words, silence, a hot first attempt, and a window that breaks off, so that its rest is heard."""
-    late = WhisperRunner(runner._loaded, 3, is_late=True)
+    late = WhisperRunner(runner._loaded, 3, as_on_card=True)
     hot_first = replace(GREEDY, temperatures=(1.0, 0.0), word_timestamps=True)
     windows = [window(sound(f"short-{number}.flac"), hot_first) for number in (1, 2, 3)]
     windows += [window(np.zeros(3 * SAMPLE_RATE, np.int16)), window(sound("minute.flac")[: 14 * SAMPLE_RATE])]

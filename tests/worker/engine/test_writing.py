@@ -52,7 +52,7 @@ def windows() -> list[Window]:
 @pytest.fixture(scope="module")
 def alone(loaded: Loaded, windows: Sequence[Window]) -> list[Hypothesis]:
     """What each of them gives with nothing beside it, every step waited for."""
-    runner = WhisperRunner(loaded, 1, is_late=False)
+    runner = WhisperRunner(loaded, 1, as_on_card=False)
     return [runner.run([one])[0] for one in windows]
 
 
@@ -76,18 +76,20 @@ def test_the_windows_are_of_all_kinds(alone: Sequence[Hypothesis]) -> None:
 def test_steps_that_are_read_late_change_nothing(
     loaded: Loaded, windows: Sequence[Window], alone: Sequence[Hypothesis], slots: int
 ) -> None:
-    for found, expected in zip(WhisperRunner(loaded, slots, is_late=True).run(windows), alone, strict=True):
+    for found, expected in zip(
+        WhisperRunner(loaded, slots, as_on_card=True).run(windows), alone, strict=True
+    ):
         assert_same(found, expected)
 
 
-@pytest.mark.parametrize("is_late", [True, False])
+@pytest.mark.parametrize("as_on_card", [True, False])
 @pytest.mark.parametrize("seed", range(3))
 def test_whatever_happens_in_between(
-    loaded: Loaded, windows: Sequence[Window], alone: Sequence[Hypothesis], seed: int, is_late: bool
+    loaded: Loaded, windows: Sequence[Window], alone: Sequence[Hypothesis], seed: int, as_on_card: bool
 ) -> None:
     """Windows come, are forgotten and come again, slots become fewer and more, some are in a hurry."""
     dice = random.Random(seed)
-    runner = WhisperRunner(loaded, 3, is_late=is_late)
+    runner = WhisperRunner(loaded, 3, as_on_card=as_on_card)
     slots, waiting, seated = 3, list(range(COUNT)), list[int]()
     found: dict[int, Hypothesis] = {}
     while waiting or seated:
@@ -120,7 +122,9 @@ def test_the_decoder_s_end_is_no_step_too_far(
         windows[0], options=replace(windows[0].options, prompt="many words " * 200, word_timestamps=False)
     )
 
-    late, punctual = (WhisperRunner(loaded, 1, is_late=is_late).run([one])[0] for is_late in (True, False))
+    late, punctual = (
+        WhisperRunner(loaded, 1, as_on_card=as_on_card).run([one])[0] for as_on_card in (True, False)
+    )
 
     assert len(late.tokens) > 200
     assert_same(late, punctual)
