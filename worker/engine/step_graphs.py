@@ -49,7 +49,7 @@ class StepGraphs:
         self._device = device
         self._card = on_card if device.type == "cuda" else None
         self._graphs: dict[tuple[int, int], Graph] = {}
-        self._are_wanted = False
+        self._are_proven = False
         self._make_room()
 
     @property
@@ -72,23 +72,20 @@ class StepGraphs:
         play()
         return logits[:count]
 
-    def capture(self) -> None:
-        """Graphs of all shapes, on a card; of none, where it will not have them."""
+    def prove(self, write: Callable[[], object]) -> None:
+        """On a card steps are played back from now on, if `write`, which makes many of them, gives the same
+        with and without. Raises what it raises without."""
         if self._card is None:
             return
-        self._are_wanted = True
+        computed = write()
+        self._capture()
         try:
-            captured = self._card()
-            for shape in self._shapes():
-                self._graphs[shape] = captured(partial(self._computed, *shape))
-        except RuntimeError as error:
-            self.refuse(type(error).__name__)
-
-    def refuse(self, reason: str) -> None:
-        """From now on everything is computed as ever."""
-        _log.warning("step_graphs_refused", reason=reason)
-        self._are_wanted = False
-        self._graphs.clear()
+            self._are_proven = write() == computed
+        except (RuntimeError, MemoryError) as error:
+            self._refuse(type(error).__name__)
+            return
+        if not self._are_proven:
+            self._refuse("the text is another")
 
     def forget(self) -> None:
         """The caches are about to be others, and what was captured reads the old ones."""
@@ -96,8 +93,26 @@ class StepGraphs:
 
     def resized(self) -> None:
         self._make_room()
-        if self._are_wanted:
-            self.capture()
+        if self._are_proven:
+            self._capture()
+
+    @torch.inference_mode()
+    def _capture(self) -> None:
+        """All shapes, in the order in which the smaller ones find room in the memory of the larger."""
+        if self._card is None:
+            return
+        try:
+            captured = self._card()
+            for shape in self._shapes():
+                self._graphs[shape] = captured(partial(self._computed, *shape))
+        except RuntimeError as error:
+            self._refuse(type(error).__name__)
+
+    def _refuse(self, reason: str) -> None:
+        """From now on everything is computed as ever."""
+        _log.warning("step_graphs_refused", reason=reason)
+        self._card = None
+        self._graphs.clear()
 
     def _make_room(self) -> None:
         self._tokens = torch.zeros(self._decoder.slots, dtype=torch.long, device=self._device)

@@ -91,7 +91,7 @@ class Writer:
             courses={seat: seat.course for seat in seats},
             choices=_home(choices),
             logprobs=_home(logprobs),
-            ears={seat: _home(said) for seat, said in zip(seats, logits, strict=True) if not seat.prompt},
+            ears={seat: _home(logits[row]) for row, seat in enumerate(seats) if not seat.prompt},
             arrived=self._event(),
         )
 
@@ -115,7 +115,10 @@ class Writer:
 
     def _event(self) -> torch.cuda.Event | None:
         """Happens when everything asked for so far has."""
-        return None if self._device.type == "cpu" else torch.cuda.current_stream().record_event()
+        if self._device.type == "cpu":
+            return None
+        event: torch.cuda.Event = torch.cuda.current_stream(self._device).record_event()
+        return event
 
 
 def _home(tensor: Tensor) -> Tensor:

@@ -105,17 +105,18 @@ def test_rows_that_fill_up_change_nothing(loaded: Loaded, count: int) -> None:
     graphs = StepGraphs(filled, torch.device("cpu"))
     everywhere = torch.arange(SLOTS)
     for steps in (plain, graphs):
-        steps.step(everywhere + 50, torch.zeros(SLOTS, dtype=torch.long), longest=1)
+        for position in range(2):
+            steps.step(everywhere + 50 + position, torch.full((SLOTS,), position), position + 1)
     logits = [
         [
             steps.step(
                 torch.full((count,), 7 * position), torch.full((count,), position), position + 1
             ).clone()
-            for position in range(1, 4)
+            for position in range(2, 5)
         ]
         for steps in (plain, graphs)
     ]
-    after = [steps.step(everywhere, torch.full((SLOTS,), 4), longest=5) for steps in (plain, graphs)]
+    after = [steps.step(everywhere, torch.full((SLOTS,), 5), longest=6) for steps in (plain, graphs)]
 
     for ours, theirs in zip(*logits, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-3)
@@ -134,7 +135,7 @@ def test_rows_from_the_middle_are_steps_as_ever(loaded: Loaded) -> None:
 def test_a_processor_captures_nothing(loaded: Loaded) -> None:
     graphs = StepGraphs(decoder(loaded), torch.device("cpu"))
 
-    graphs.capture()
+    graphs.prove(lambda: pytest.fail("nor does it write for that"))
 
     assert not graphs._graphs
 
@@ -211,5 +212,23 @@ def test_graphs_that_break_when_played_are_left_alone(loaded: Loaded) -> None:
 
     runner = runner_with(loaded, captured)
     runner.warm_up()
+
+    assert not runner._graphs._graphs
+
+
+@pytest.mark.usefixtures("few_tokens")
+def test_graphs_leave_before_the_caches_that_they_read(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their memory is wanted, too, where there is none for other caches."""
+    runner = runner_with(loaded, in_place)
+    runner.warm_up()
+
+    def exhausted(*_args: object, **_kwargs: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(runner._decoder, "resize", exhausted)
+    with pytest.raises(MemoryError):
+        runner.resize(2)
 
     assert not runner._graphs._graphs
