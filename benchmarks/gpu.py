@@ -97,7 +97,8 @@ def _parts(runner: WhisperRunner, windows: list[Window]) -> tuple[float, float]:
     began = time.perf_counter()
     while runner._coming:
         runner.step()
-    # A step reads back what was chosen, so that it has happened.
+    # On a card a step reads what the one before chose, so that everything up to there has happened.
+    runner.step()
     runner.step()
     encode_s = (time.perf_counter() - began) / len(windows)
     began, steps = time.perf_counter(), 0

@@ -7,11 +7,13 @@ from pathlib import Path
 import torch
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
+from shared.models import ModelSource
 from tests.support.service import SAMPLES
+from worker.engine.loading import Loaded, load
 
 BUNDLED = SAMPLES.parent / "synthetic-en"
 
-SHAPES = {"tiny": (4, 6, 384), "base": (6, 8, 512), "small": (12, 12, 768)}
+SHAPES = {"nano": (2, 4, 128), "tiny": (4, 6, 384), "base": (6, 8, 512), "small": (12, 12, 768)}
 """Decoder layers, heads and width."""
 
 ENCODER_LAYERS = 1
@@ -43,3 +45,8 @@ def write_random(folder: Path, shape: str, seed: int = 0) -> Path:
     model.save_pretrained(folder)
     (folder / "generation_config.json").write_text(settings)
     return folder
+
+
+def load_random(folder: Path) -> Loaded:
+    source = ModelSource("random", str(folder))
+    return load(source, device="cpu", dtype="float32", threads=1, hf_endpoint=None)

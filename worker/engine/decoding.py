@@ -4,8 +4,6 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from worker.engine.rules import Written
-
 # The original release's thresholds; measured on TEXT, where the reference implementation measures them.
 MAX_COMPRESSION_RATIO = 2.4
 MIN_LOGPROB = -1.0
@@ -18,6 +16,15 @@ LONGEST_CYCLE = 16
 CYCLES = 4
 LEAST_CYCLED = 24
 """Tokens of a loop, before it is called one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One attempt at a window as it was written, its end included if it has one. A log-probability is not a
+    number where the model did not choose: at an end that the cap forced."""
+
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)

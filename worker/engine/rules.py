@@ -1,9 +1,8 @@
 """What a row may write next, and with which probability: the rules of timestamps, suppression and sampling.
 
 All on tensors over the slots, with no look back at what was written: a few state vectors stand for it.
+Nothing in a choice waits for a card to answer.
 """
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,16 +11,7 @@ from worker.engine.doctor import Tokens
 
 NEVER = float("-inf")
 
-_STATE = ("_count", "_cap", "_newest", "_last_is_stamp", "_before_is_stamp", "_chosen", "_logprobs")
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """One attempt at a window as it was written, its end included if it has one. A log-probability is not a
-    number where the model did not choose: at an end that the cap forced."""
-
-    tokens: tuple[int, ...]
-    logprobs: tuple[float, ...]
+_STATE = ("_count", "_cap", "_newest", "_last", "_last_is_stamp", "_before_is_stamp")
 
 
 class Rules:
@@ -31,7 +21,6 @@ class Rules:
         self,
         tokens: Tokens,
         slots: int,
-        positions: int,
         *,
         timestamps: bool,
         device: torch.device,
@@ -42,14 +31,13 @@ class Rules:
         self._never = self._forbidden()
         self._begin = torch.tensor(tokens.begin_suppressed, dtype=torch.long, device=device)
         self._stamps = torch.arange(tokens.timestamps.start, tokens.timestamps.stop, device=device)
-        self._rows = torch.arange(slots, device=device)
+        self._slots = slots
         self._count = self._column(torch.long)
         self._cap = self._column(torch.long)
         self._newest = self._column(torch.long)
+        self._last = self._column(torch.long)
         self._last_is_stamp = self._column(torch.bool)
         self._before_is_stamp = self._column(torch.bool)
-        self._chosen = self._column(torch.long, positions + 1)
-        self._logprobs = self._column(torch.float32, positions + 1)
         self._hot: dict[int, tuple[float, torch.Generator]] = {}
 
     def begin(self, row: int, *, max_tokens: int, temperature: float, seed: int) -> None:
@@ -67,12 +55,12 @@ class Rules:
 
     def resize(self, slots: int) -> None:
         """Keeps as many of the first rows as there are slots."""
-        kept = min(slots, len(self._rows))
+        kept = min(slots, self._slots)
         self._hot = {row: heat for row, heat in self._hot.items() if row < kept}
-        self._rows = torch.arange(slots, device=self._device)
+        self._slots = slots
         for name in _STATE:
             old = getattr(self, name)
-            new = old.new_zeros(slots, *old.shape[1:])
+            new = old.new_zeros(slots)
             new[:kept] = old[:kept]
             setattr(self, name, new)
 
@@ -84,8 +72,9 @@ class Rules:
         if source in self._hot:
             self._hot[target] = self._hot.pop(source)
 
-    def choose(self, logits: Tensor, first: int = 0) -> Tensor:
-        """The next token of each of the rows from `first` on, from logits [rows, vocabulary]."""
+    def choose(self, logits: Tensor, first: int = 0) -> tuple[Tensor, Tensor]:
+        """The next token of each of the rows from `first` on, from logits [rows, vocabulary], and its
+        log-probability: not a number where the model did not choose, at an end that the cap forced."""
         rows = slice(first, first + len(logits))
         scores = logits.float() + self._never
         count = self._count[rows]
@@ -102,14 +91,12 @@ class Rules:
         is_over = count >= self._cap[rows]
         choice = choice.masked_fill(is_over, self._tokens.eos)
         chance = logprobs.gather(1, choice.unsqueeze(1)).squeeze(1)
-        self._note(rows, choice, chance.masked_fill(is_over, float("nan")))
-        return choice
+        self._note(rows, choice)
+        return choice, chance.masked_fill(is_over, float("nan"))
 
-    def written(self, row: int) -> Written:
-        length = int(self._count[row])
-        return Written(
-            tuple(self._chosen[row, :length].tolist()), tuple(self._logprobs[row, :length].tolist())
-        )
+    def last(self, rows: slice) -> Tensor:
+        """What was chosen last in each of `rows`, wherever they have been moved since."""
+        return self._last[rows]
 
     def _pair(self, scores: Tensor, rows: slice, is_first: Tensor) -> None:
         """Timestamps come in pairs, never run back, and stand where they are likelier than any one word."""
@@ -134,18 +121,17 @@ class Rules:
         beyond.masked_fill_(no_word, NEVER)
         scores[:, tokens.eos] = end.masked_fill(is_stamp, NEVER)
 
-    def _note(self, rows: slice, choice: Tensor, chance: Tensor) -> None:
-        count, stamps = self._count[rows], self._tokens.timestamps
-        self._chosen[self._rows[rows], count] = choice
-        self._logprobs[self._rows[rows], count] = chance
+    def _note(self, rows: slice, choice: Tensor) -> None:
+        stamps = self._tokens.timestamps
         is_stamp = (choice >= stamps.start) & (choice < stamps.stop)
         self._newest[rows] = torch.where(is_stamp, choice, self._newest[rows])
         self._before_is_stamp[rows] = self._last_is_stamp[rows]
         self._last_is_stamp[rows] = is_stamp
-        count += 1
+        self._last[rows] = choice
+        self._count[rows] += 1
 
-    def _column(self, dtype: torch.dtype, *shape: int) -> Tensor:
-        return torch.zeros(len(self._rows), *shape, dtype=dtype, device=self._device)
+    def _column(self, dtype: torch.dtype) -> Tensor:
+        return torch.zeros(self._slots, dtype=dtype, device=self._device)
 
     def _forbidden(self) -> Tensor:
         """Added to scores: no text, no end and no timestamp means never; the prompt's own tokens never belong

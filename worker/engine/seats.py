@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from worker.engine.alignment import Gaze
-from worker.engine.decoding import Attempts, Draft
+from worker.engine.decoding import Attempts, Draft, Written
 from worker.engine.short_encoder import Pass
 from worker.engine.values import Hypothesis, Utterance, Window
 
@@ -21,11 +21,12 @@ class Language:
     token: str | None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Seat:
     """`window` is what is being heard: the one that was handed in, or the rest of it. `token` is read next,
     at `position`; `forced` follow it whatever the model would say, and none does once it writes by itself.
-    `hearing` is a pass of the encoder that has stopped on its way.
+    `hearing` is a pass of the encoder that has stopped on its way. `course` is another whenever it goes on
+    elsewhere than behind its last token: a step that was begun on an older one counts no more.
 
     `stands` is what `window` says, once that is settled and only its words are still to be looked for: until
     then its sound stays where it is.
@@ -39,7 +40,10 @@ class Seat:
     seed: int = 0
     token: int = 0
     position: int = 0
+    course: int = 0
     forced: deque[int] = field(default_factory=deque)
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
     prompt: tuple[int, ...] = ()
     language: Language = Language(None, None, None)
     attempts: Attempts = field(default_factory=lambda: Attempts((0.0,)))
@@ -55,9 +59,9 @@ class Seat:
         return self.has_listened and not self.forced
 
     @property
-    def steps(self) -> int:
-        """Tokens written in this attempt, or about to be."""
-        return self.position - len(self.prompt) + 1
+    def written(self) -> Written:
+        """In this attempt."""
+        return Written(tuple(self.tokens), tuple(self.logprobs))
 
     def listen(self, start: int) -> None:
         """To `window`, from the start token."""
@@ -66,6 +70,7 @@ class Seat:
         self.token, self.position, self.prompt = start, 0, ()
         self.forced.clear()
         self.stands = None
+        self._turn()
         self.attempts = Attempts(self.window.options.temperatures)
 
     def read_on(self, prompt: Sequence[int], known: int) -> None:
@@ -74,6 +79,11 @@ class Seat:
         self.position = min(known, len(prompt) - 1)
         self.token, *rest = prompt[self.position :]
         self.forced = deque(rest)
+        self._turn()
+
+    def note(self, choice: int, logprob: float) -> None:
+        self.tokens.append(choice)
+        self.logprobs.append(logprob)
 
     def go_on(self, choice: int) -> None:
         """To the next token: the prompt's, or else `choice`."""
@@ -84,6 +94,12 @@ class Seat:
         """At the end of the prompt."""
         self.position = len(self.prompt) - 1
         self.token = self.prompt[-1]
+        self._turn()
+
+    def stand(self, hypothesis: Hypothesis) -> None:
+        """Steps go over the row until its words are looked for; what they choose is nobody's."""
+        self.stands = hypothesis
+        self._turn()
 
     def hypothesis(self, draft: Draft, spoken: tuple[Utterance, ...]) -> Hypothesis:
         """Of `window`, from the draft that stands."""
@@ -97,3 +113,8 @@ class Seat:
             temperature=draft.temperature,
             tokens=draft.tokens,
         )
+
+    def _turn(self) -> None:
+        self.course += 1
+        self.tokens.clear()
+        self.logprobs.clear()

@@ -143,7 +143,11 @@ class Decoder:
         """Logits [rows, vocabulary] after one more token for each of the rows from `first` on. `positions`
         are where the tokens stand, none of them `longest` or beyond."""
         span = slice(first, first + len(tokens))
-        rows = self._numbers[span] if span.stop <= self.positions else torch.arange(first, span.stop)
+        rows = (
+            self._numbers[span]
+            if span.stop <= self.positions
+            else torch.arange(first, span.stop, device=tokens.device)
+        )
         after = self._numbers[:longest] > positions.unsqueeze(1)
         mask = torch.zeros(after.shape, dtype=self._places.dtype, device=after.device)
         mask = mask.masked_fill_(after, float("-inf"))[:, None, None]

@@ -1,8 +1,8 @@
 """The Whisper runner: turns windows of many jobs into hypotheses, in slots, and owns the torch model.
 
 Its parts: `loading`, `listening` (mel, encoder, language), `text_decoder` (the network over slots), `rules`
-(the next token), `decoding` (judgement, temperatures), `looking` and `alignment` (word times), `wording`
-(text), `endings`.
+(the next token), `writing` (a pass over the rows), `decoding` (judgement, temperatures), `looking` and
+`alignment` (word times), `wording` (text), `endings`.
 """
 
 import math
@@ -14,7 +14,6 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from shared.errors import UnsupportedOption
 from shared.log import get_logger
@@ -22,7 +21,7 @@ from shared.models import ModelSource, Shortcuts
 from worker.engine import alignment, calibration, looking, probe
 from worker.engine.alignment import Gaze
 from worker.engine.decoders import build_decoder
-from worker.engine.decoding import has_run_into_a_loop, is_silent, max_tokens, to_draft
+from worker.engine.decoding import has_run_into_a_loop, is_silent, to_draft
 from worker.engine.endings import Endings
 from worker.engine.listening import Heard, encode, encode_by_layers, encode_shortly, heard
 from worker.engine.loading import Loaded, load
@@ -32,6 +31,7 @@ from worker.engine.prompts import build_prompt, previous_text
 from worker.engine.rules import Rules
 from worker.engine.seats import Language, Seat
 from worker.engine.short_encoder import Pass, ShortEncoder, ShortStates, free_layers
+from worker.engine.step_graphs import StepGraphs
 from worker.engine.tails import rest
 from worker.engine.values import (
     SAMPLE_RATE,
@@ -44,6 +44,7 @@ from worker.engine.values import (
     Window,
 )
 from worker.engine.wording import Wording
+from worker.engine.writing import Mark, Writer
 
 SHORT_PROMPT = 8
 """A prompt of no more tokens is read in the steps of the other rows, where it costs next to nothing; a longer
@@ -97,22 +98,23 @@ def _in_slots(loaded: Loaded, slots: int) -> "WhisperRunner":
 
 
 class WhisperRunner:
-    """Implements the Runner port. Called from one thread only."""
+    """Implements the Runner port. Called from one thread only. `as_on_card` is how a card is kept busy: steps
+    in few shapes, of all rows, whose choices are read one step late. A processor would only have more to do;
+    the tests let it."""
 
-    def __init__(self, loaded: Loaded, slots: int = 1) -> None:
+    def __init__(self, loaded: Loaded, slots: int = 1, *, as_on_card: bool | None = None) -> None:
         self._loaded = loaded
+        device = loaded.model.device
         self._tokens = loaded.tokens
         self._timestamps = loaded.card.abilities.segment_timestamps
         self._wording = Wording(loaded.tokenizer, loaded.tokens)
         with torch.inference_mode():
             self._decoder = build_decoder(loaded.model, slots, loaded.kept)
-            self._rules = Rules(
-                loaded.tokens,
-                slots,
-                self._decoder.positions,
-                timestamps=self._timestamps,
-                device=loaded.model.device,
-            )
+            self._rules = Rules(loaded.tokens, slots, timestamps=self._timestamps, device=device)
+        self._as_on_card = not self._is_on_cpu if as_on_card is None else as_on_card
+        self._graphs = StepGraphs(self._decoder, device)
+        steps = self._graphs if self._as_on_card else self._decoder
+        self._writer = Writer(steps, self._rules, device, is_late=self._as_on_card)
         self._short: ShortEncoder | None = None
         self._coming: deque[Seat] = deque()
         self._rows: list[Seat | None] = []
@@ -138,8 +140,10 @@ class WhisperRunner:
     def resize(self, slots: int) -> None:
         with torch.inference_mode(), memory_errors("the slots"):
             self._close_gaps()
+            self._graphs.forget()
             self._decoder.resize(slots, kept=len(self._rows))
             self._rules.resize(slots)
+            self._graphs.resized()
 
     def step(self, urgent: Collection[int] = ()) -> list[Ended]:
         """Fills one slot, or goes a layer towards it, or writes one token in all that are filled; of the
@@ -178,10 +182,9 @@ class WhisperRunner:
         # Tokens without a probability are left out of the mean, so that alone would not show it.
         if not all(math.isfinite(one.avg_logprob + one.no_speech_prob) for one in found):
             raise ArithmeticError("probabilities are not numbers")
-        if self._decoder.slots > 1 and self._loaded.model.device.type == "cuda":
-            # A card has kernels for the size of the whole. What does not fit now is halved when it matters.
-            with suppress(MemoryError):
-                self.run([window] * self._decoder.slots)
+        # A card has kernels for the size of the whole. What does not fit now is halved when it matters.
+        with suppress(MemoryError):
+            self._graphs.prove(lambda: [one.tokens for one in self.run([window] * self._decoder.slots)])
         alignment.warm_up()
         seconds = round(time.perf_counter() - began, 3)
         self.card = replace(self.card, details=self.card.details | {"warm_up_s": str(seconds)})
@@ -226,7 +229,7 @@ class WhisperRunner:
 
     def close(self) -> None:
         self._endings.close()
-        del self._loaded, self._decoder, self._looking, self._rules, self._short
+        del self._loaded, self._decoder, self._looking, self._rules, self._short, self._writer, self._graphs
         give_back()
 
     @property
@@ -289,20 +292,16 @@ class WhisperRunner:
         takes no longer."""
         began = time.perf_counter()
         seats = self._close_gaps()
-        wanted = [row for row, seat in enumerate(seats) if self._is_on_cpu and seat.number in hurried]
+        wanted = [row for row, seat in enumerate(seats) if not self._as_on_card and seat.number in hurried]
         first = wanted[0] if wanted else 0
         seats = seats[first : wanted[-1] + 1] if wanted else seats
-        logits = self._decoder.step(
-            torch.tensor([seat.token for seat in seats], device=self._loaded.model.device),
-            torch.tensor([seat.position for seat in seats], device=self._loaded.model.device),
-            longest=max(seat.position for seat in seats) + 1,
-            first=first,
-        )
-        choices = self._rules.choose(logits, first).tolist()
+        marks = self._writer.write(seats, first)
         share_s = (time.perf_counter() - began) / len(seats)
-        for row, (seat, choice) in enumerate(zip(seats, choices, strict=True)):
+        for seat in seats:
             seat.spent_s += share_s
-            self._advance(first + row, seat, choice, logits[row])
+        for row, writing in enumerate(self._rows):
+            if writing in marks:
+                self._advance(row, writing, marks[writing])
 
     def _close_gaps(self) -> list[Seat]:
         """Rows in use come first: a pass costs as much as there are, not as there could be."""
@@ -315,18 +314,18 @@ class WhisperRunner:
                 self._rows[gap] = last
         return [seat for seat in self._rows if seat is not None]
 
-    def _advance(self, row: int, seat: Seat, choice: int, logits: Tensor) -> None:
+    def _advance(self, row: int, seat: Seat, mark: Mark) -> None:
         if seat.stands:
             return
-        if not seat.has_listened:
-            self._prompt(row, seat, heard(logits, self._tokens))
-        elif seat.is_writing and (choice == self._tokens.eos or self._loops(row, seat)):
-            self._judge(row, seat)
-        else:
-            was_writing = seat.is_writing
-            seat.go_on(choice)
-            if seat.is_writing and not was_writing:
-                self._begin(row, seat)
+        if mark.logits is not None:
+            self._prompt(row, seat, heard(mark.logits, self._tokens))
+            return
+        if seat.is_writing:
+            seat.note(mark.choice, mark.logprob)
+            if mark.choice == self._tokens.eos or self._loops(seat):
+                self._judge(row, seat)
+                return
+        seat.go_on(mark.choice)
 
     def _prompt(self, row: int, seat: Seat, ear: Heard) -> None:
         """The first step is done: what stands before the text is known now."""
@@ -345,29 +344,21 @@ class WhisperRunner:
         else:
             # The start token is where the prompt begins, unless other text does.
             seat.read_on(prompt, known=0 if previous else 1)
-        if seat.is_writing:
-            self._begin(row, seat)
 
-    def _begin(self, row: int, seat: Seat) -> None:
-        """The last token of the prompt is next: what the model says then is text."""
-        most = max_tokens(seat.window.duration_s, seat.prompt, self._decoder.positions)
-        self._rules.begin(row, max_tokens=most, temperature=seat.attempts.temperature, seed=seat.seed)
-
-    def _loops(self, row: int, seat: Seat) -> bool:
+    def _loops(self, seat: Seat) -> bool:
         """Whether it may as well stop here, because there is a better way to go on."""
-        if seat.attempts.is_last or seat.steps % LOOP_LOOK_STEPS:
+        if seat.attempts.is_last or len(seat.tokens) % LOOP_LOOK_STEPS:
             return False
-        tokens = [token for token in self._rules.written(row).tokens if self._tokens.is_text(token)]
+        tokens = [token for token in seat.tokens if self._tokens.is_text(token)]
         return has_run_into_a_loop(tokens, self._wording.text(tokens))
 
     def _judge(self, row: int, seat: Seat) -> None:
         """An attempt is over: another follows in the same slot, or this is what the window says."""
-        written = self._rules.written(row)
+        written = seat.written
         text = self._wording.text(written.tokens)
         draft = to_draft(written, self._tokens.eos, text, seat.attempts.temperature)
         if seat.attempts.goes_on(draft):
             seat.start_again()
-            self._begin(row, seat)
             return
         best = seat.attempts.best or draft
         spoken: tuple[Utterance, ...] = ()
@@ -380,9 +371,7 @@ class WhisperRunner:
         if not seat.window.options.word_timestamps or not hypothesis.utterances:
             self._leave(row, seat, hypothesis)
             return
-        seat.stands = hypothesis
-        # Steps go over the row until then, and what they choose is noted as if it were text: from the start.
-        self._rules.begin(row, max_tokens=0, temperature=0.0, seed=0)
+        seat.stand(hypothesis)
 
     def _leave(self, row: int, seat: Seat, hypothesis: Hypothesis, gaze: Gaze | None = None) -> None:
         """Frees the slot. The rest of a window that the model left unfinished is heard next."""

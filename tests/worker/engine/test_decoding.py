@@ -5,12 +5,12 @@ import pytest
 from worker.engine.decoding import (
     Attempts,
     Draft,
+    Written,
     has_run_into_a_loop,
     is_silent,
     max_tokens,
     to_draft,
 )
-from worker.engine.rules import Written
 
 EOS = 99
 

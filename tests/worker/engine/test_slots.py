@@ -5,25 +5,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
 import torch
 from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizer
 
-from shared.models import ModelSource
-from tests.support.checkpoints import write_random
-from tests.support.service import SAMPLES
+from tests.support.checkpoints import load_random, write_random
+from tests.support.windows import mixed
 from worker.engine import decoding
-from worker.engine.loading import Loaded, load
-from worker.engine.values import SAMPLE_RATE, DecodingOptions, Ended, Hypothesis, Pcm, Window
+from worker.engine.loading import Loaded
+from worker.engine.values import SAMPLE_RATE, Ended, Hypothesis, Window
 from worker.engine.whisper import WhisperRunner
 
 pytestmark = pytest.mark.model
 
-LANGUAGES = ("en", "fr", "yo", "de")
-TASKS = ("transcribe", "translate")
-PROMPTS = (None, "A lake.", "Once upon a time there was a king who had a very long name indeed.")
 SLOTS = 4
 FEWEST_TOKENS, MOST_TOKENS = 12, 24
 
@@ -70,11 +64,6 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return write_random(tmp_path_factory.mktemp("shapes") / request.param, request.param)
 
 
-def load_random(folder: Path) -> Loaded:
-    source = ModelSource("random", str(folder))
-    return load(source, device="cpu", dtype="float32", threads=1, hf_endpoint=None)
-
-
 @pytest.fixture(scope="module")
 def of_shape(folder: Path) -> Loaded:
     return load_random(folder)
@@ -98,30 +87,12 @@ def few_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "TOKENS_PER_SECOND", 2)
 
 
-def sound(number: int) -> Pcm:
-    pcm, _ = soundfile.read(SAMPLES / "minute.flac", dtype="int16")
-    first = number * SAMPLE_RATE
-    return np.asarray(pcm[first : first + (1 + number % 6) * SAMPLE_RATE], dtype=np.int16)
-
-
-def mixed(count: int) -> list[Window]:
-    """Of all languages, tasks, prompts and lengths."""
-    windows = []
-    for number in range(count):
-        options = DecodingOptions(
-            language=LANGUAGES[number % len(LANGUAGES)],
-            task=TASKS[number // 2 % len(TASKS)],
-            prompt=PROMPTS[number % len(PROMPTS)],
-            temperatures=(0.0,),
-        )
-        pcm = sound(number)
-        windows.append(Window(number, 0.0, pcm, len(pcm) / SAMPLE_RATE, options))
-    return windows
-
-
-def runner_of(loaded: Loaded, slots: int, *, timestamps: bool = True) -> WhisperRunner:
+def runner_of(
+    loaded: Loaded, slots: int, *, timestamps: bool = True, as_on_card: bool = False
+) -> WhisperRunner:
     abilities = replace(loaded.card.abilities, segment_timestamps=timestamps)
-    return WhisperRunner(replace(loaded, card=replace(loaded.card, abilities=abilities)), slots)
+    named = replace(loaded, card=replace(loaded.card, abilities=abilities))
+    return WhisperRunner(named, slots, as_on_card=as_on_card)
 
 
 @pytest.mark.parametrize("timestamps", [True, False])
@@ -136,11 +107,12 @@ def test_greedy_tokens_are_those_of_generate(of_shape: Loaded, oracle: Oracle, t
         assert ours.tokens[: len(theirs)] == theirs
 
 
-def test_a_window_alone_and_among_fifteen_others(loaded: Loaded) -> None:
+@pytest.mark.parametrize("as_on_card", [False, True])
+def test_a_window_alone_and_among_fifteen_others(loaded: Loaded, as_on_card: bool) -> None:
     windows = mixed(16)
     windows[3] = replace(windows[3], options=replace(windows[3].options, temperatures=(0.7,)))
 
-    together = runner_of(loaded, 16).run(windows)
+    together = runner_of(loaded, 16, as_on_card=as_on_card).run(windows)
     alone = runner_of(loaded, 1)
 
     for number in (0, 3, 5, 15):

@@ -7,6 +7,7 @@ import string
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from worker.engine import decoding
 from worker.engine.loading import choose_device, choose_dtype
 from worker.engine.probe import speechlike
 from worker.engine.sources import ModelUnavailable
-from worker.engine.values import SAMPLE_RATE, DecodingOptions, Pcm, Window
+from worker.engine.values import SAMPLE_RATE, DecodingOptions, Hypothesis, Pcm, Window
 from worker.engine.whisper import WhisperRunner, load_runner
 
 ROOT = Path(__file__).parents[3]
@@ -133,8 +134,9 @@ def test_greedy_tokens_are_those_of_generate(runner: WhisperRunner, oracle: Orac
     pcm = sound(name)
 
     (ours,) = runner.run([window(pcm)])
+    (late,) = WhisperRunner(runner._loaded, as_on_card=True).run([window(pcm)])
 
-    assert ours.tokens == oracle.tokens(pcm, return_timestamps=True)
+    assert ours.tokens == late.tokens == oracle.tokens(pcm, return_timestamps=True)
 
 
 @pytest.mark.slow
@@ -242,6 +244,34 @@ def test_rows_are_retried_on_their_own_sound(runner: WhisperRunner, monkeypatch:
 
     assert 0.0 in {one.temperature for one in together}
     assert [one.tokens for one in together] == [runner.run([one])[0].tokens for one in windows]
+
+
+def test_steps_that_are_read_late_change_nothing(
+    runner: WhisperRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Words, silence, a hot first attempt, and a window that breaks off, so that its rest is heard."""
+    late = WhisperRunner(runner._loaded, 3, as_on_card=True)
+    hot_first = replace(GREEDY, temperatures=(1.0, 0.0), word_timestamps=True)
+    windows = [window(sound(f"short-{number}.flac"), hot_first) for number in (1, 2, 3)]
+    windows += [window(np.zeros(3 * SAMPLE_RATE, np.int16)), window(sound("minute.flac")[: 14 * SAMPLE_RATE])]
+    whole = runner.run(windows)[-1].tokens
+    stamps = [number for number, token in enumerate(whole) if token in runner._tokens.timestamps]
+    opened = next(second for first, second in pairwise(stamps) if second == first + 1)
+    monkeypatch.setattr(decoding, "TOKENS_AT_LEAST", opened + 1)
+    monkeypatch.setattr(decoding, "TOKENS_PER_SECOND", 0)
+
+    found, expected = late.run(windows), runner.run(windows)
+
+    assert len(expected[-1].tokens) > opened + 1, "a rest was heard"
+    for one, other in zip(found, expected, strict=True):
+        assert one.tokens == other.tokens
+        assert times(one) == pytest.approx(times(other), abs=0.03)
+
+
+def times(found: Hypothesis) -> list[float]:
+    """Of all words, and of what has none."""
+    spoken = [part for one in found.utterances for part in one.words or (one,)]
+    return [edge for part in spoken for edge in (part.start, part.end)]
 
 
 def test_token_cap_holds_for_each_row(runner: WhisperRunner, monkeypatch: pytest.MonkeyPatch) -> None:
