@@ -249,8 +249,8 @@ def test_shortcuts_are_taken_where_the_text_stays_the_same_and_told(loaded: Load
 
 
 def test_a_text_depends_on_nothing_that_was_heard_before(loaded: Loaded, sentence: Pcm) -> None:
-    """Though silence of another level is remembered, and what the decoder made of it, and a longer sound was in
-    the row before."""
+    """Though silence of another level is remembered, and what the decoder made of it, and a longer sound was
+    in the row before."""
     loud = window(sentence)
     quiet = window(as_loud(sentence[:SAMPLE_RATE], 0.01))
     before, alone = (WhisperRunner(replace(loaded, short=ShortEncoder(loaded.model, MARGIN))) for _ in "12")
