@@ -196,7 +196,7 @@ def test_the_decoder_gets_what_it_would_make_of_the_whole(loaded: Loaded, senten
         decoder.place(1, ours.states, behind=decoder.sound(ours.silence.states[0]))
 
         for layer in range(loaded.model.config.decoder_layers):
-            assert away(decoder.sound_keys(1, layer), decoder.sound_keys(0, layer)) < 1e-5
+            assert away(decoder.sound_keys([1], layer), decoder.sound_keys([0], layer)) < 1e-5
         one, other, unharmed = decoder.step(tokens, positions, longest=1)
         assert away(one, other) < 1e-4
         assert torch.equal(unharmed, rest)
@@ -249,7 +249,7 @@ def test_shortcuts_are_taken_where_the_text_stays_the_same_and_told(loaded: Load
 
 
 def test_a_text_depends_on_nothing_that_was_heard_before(loaded: Loaded, sentence: Pcm) -> None:
-    """Though silence of another level, and what the decoder made of it, is remembered, and a longer sound was
+    """Though silence of another level is remembered, and what the decoder made of it, and a longer sound was
     in the row before."""
     loud = window(sentence)
     quiet = window(as_loud(sentence[:SAMPLE_RATE], 0.01))
