@@ -21,9 +21,10 @@ from worker.engine.values import Ended, Hypothesis, ModelCard, ModelUnavailable,
 log = get_logger()
 
 
-SHARED_STEPS = 8
-"""While express windows are in the model the others rest, but for one step in so many: a row less is time
-less, and a long window that is heard in between takes longer than a short one as a whole."""
+SHARED_STEPS = 24
+"""While express windows are in the model the others rest, but for one step in so many. A step of all, or a
+layer of a long window, takes ten times or more of one that is the express windows' alone, so that the others
+still have about half of the time."""
 
 
 @dataclass(slots=True, eq=False)
