@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from llvmlite import binding
+from structlog.testing import capture_logs
 from torch import Tensor
 from torch.nn import functional
 from transformers import WhisperForConditionalGeneration
@@ -214,12 +215,14 @@ def test_another_activation_is_left_to_torch(fresh: Callable[..., Any]) -> None:
 
 
 def test_who_cannot_compile_writes_as_before(
-    fresh: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    fresh: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "numba.np.ufunc.omppool", None)
 
-    assert choose_format(fresh(), is_exact=True) is None
-    assert "decoder_not_compiled" in capsys.readouterr().out
+    with capture_logs() as logs:
+        assert choose_format(fresh(), is_exact=True) is None
+
+    assert [log["event"] for log in logs] == ["decoder_not_compiled"]
 
 
 @has_halves
