@@ -165,6 +165,17 @@ def test_the_network_computes_what_the_reference_computes() -> None:
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-3)
 
 
+def test_frames_are_heard_alike_at_once_and_one_by_one() -> None:
+    """What a frame is heard with, the end of the one before it and the memory of all, is carried on."""
+    pcm = sample("short-1.flac")
+    frames = pcm[: len(pcm) // FRAME_SAMPLES * FRAME_SAMPLES].reshape(-1, FRAME_SAMPLES)
+    whole, pieces = SileroDetector(SpeechParams()), SileroDetector(SpeechParams())
+
+    one_by_one = np.concatenate([pieces.score(frame[None]) for frame in frames])
+
+    np.testing.assert_allclose(one_by_one, whole.score(frames), rtol=0, atol=1e-5)
+
+
 def track(params: SpeechParams, scores: list[float]) -> list[Span]:
     tracker = SpeechTracker(params)
     for score in scores:
