@@ -193,8 +193,8 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
         description="Number format of the model; `auto` takes bfloat16 where the processor has it; on a "
-        "processor it lets a model's encoder take the shortcuts it bears, and keeps what its decoder reads in "
-        "float16. A named format is exact.",
+        "processor it lets a model's encoder take the shortcuts it bears, and keeps what its decoder reads "
+        "in float16. A named format is exact.",
     )
     threads: Annotated[int, Field(ge=0, le=256)] = Field(
         0, description="Threads of a worker's models; 0 takes its share of the processor's cores."
