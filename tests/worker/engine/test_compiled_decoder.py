@@ -214,6 +214,14 @@ def test_another_activation_is_left_to_torch(fresh: Callable[..., Any]) -> None:
     assert choose_format(model, is_exact=True) is None
 
 
+def test_heads_of_an_odd_width_are_left_to_torch(fresh: Callable[..., Any]) -> None:
+    """Four numbers of a query are taken at once."""
+    model = fresh()
+    model.config.decoder_attention_heads = model.config.d_model // 6
+
+    assert choose_format(model, is_exact=True) is None
+
+
 def test_who_cannot_compile_writes_as_before(
     fresh: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
