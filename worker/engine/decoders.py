@@ -18,7 +18,8 @@ _log = get_logger()
 def choose_format(model: Any, *, is_exact: bool) -> torch.dtype | None:
     """None is for torch's operations. `is_exact` keeps all digits of the model's own format."""
     config = model.config
-    is_usual = config.activation_function == "gelu" and config.d_model // config.decoder_attention_heads % 4 == 0
+    head_width = config.d_model // config.decoder_attention_heads
+    is_usual = config.activation_function == "gelu" and head_width % 4 == 0
     if model.device.type != "cpu" or not is_usual:
         return None
     reason = cannot_compile()
