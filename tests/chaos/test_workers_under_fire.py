@@ -51,8 +51,8 @@ MOST_CLAIMS = 4
 MOST_BYTES = 300 * 2**20
 CANCEL_S = 10.0
 TAKEOVER_S = 10.0
-"""A lease and a look of the sweeper until a dead worker's steps are given out again, however many stand before them;
-generous, for this is no measurement."""
+"""A lease and a look of the sweeper until a dead worker's steps are given out again, however many stand
+before them; generous, for this is no measurement."""
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_jobs_of_killed_workers_are_ended_by_others(service: Service, tmp_path: 
 
 
 def leased_to(service: Service, worker: WorkerProcess) -> list[str]:
-    """Keys of the steps that stand under the name of this worker; others may have them once its leases lapse."""
+    """Keys of the steps under the name of this worker; others may have them once its leases lapse."""
     client = service.store.client
     name = f"{socket.gethostname()}-{worker.pid}"
     keys = client.scan_iter(service.store.key("step", "*", "*"), count=1000)
