@@ -18,8 +18,8 @@ import torch
 
 from benchmarks.engine import error_rate
 from shared.models import ModelSource, parse_shortcuts
+from worker.engine.encoder import Encoder
 from worker.engine.loading import Loaded, load
-from worker.engine.short_encoder import ShortEncoder
 from worker.engine.values import SAMPLE_RATE, DecodingOptions, Pcm, Window
 from worker.engine.whisper import WhisperRunner
 
@@ -73,7 +73,7 @@ def _transcribed(
     windows = [Window(number, 0.0, pcm, len(pcm) / SAMPLE_RATE, options) for number, pcm in enumerate(sounds)]
     left = [part for part in shortcuts.split("+") if part != HALF]
     wanted = parse_shortcuts("+".join(left) or "none")
-    changed = replace(loaded, short=ShortEncoder(loaded.model, wanted) if wanted else None)
+    changed = replace(loaded, short=Encoder(loaded.model, wanted) if wanted else None)
     if HALF in shortcuts:
         changed = replace(changed, kept=torch.float16)
     runner = WhisperRunner(changed, SLOTS)

@@ -8,7 +8,7 @@ import numpy as np
 import soundfile
 import torch
 
-from worker.engine.short_encoder import packed_int8
+from worker.engine.encoder import packed_int8
 from worker.engine.text_decoder import Decoder
 from worker.engine.values import Pcm
 

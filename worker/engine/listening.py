@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from worker.engine.doctor import Tokens
-from worker.engine.short_encoder import Pass, ShortEncoder, ShortStates
+from worker.engine.encoder import Encoder, Pass
 from worker.engine.values import SAMPLE_RATE, Pcm
 
 PCM_SCALE = 1.0 / 32768.0
@@ -26,26 +25,15 @@ class Heard:
 
 
 def encode(model: Any, mel: Any, sounds: Sequence[Pcm]) -> Tensor:
-    """Encoder states [rows, positions, width]; `mel` is the checkpoint's feature extractor."""
+    """States [rows, positions, width] of Transformers' own encoder; `mel` is the checkpoint's feature
+    extractor."""
     features = _features(model, mel, sounds)
     # On a CPU a batch is no faster than its rows and takes more memory (measured).
     parts = features.split(1) if features.device.type == "cpu" else (features,)
     return torch.cat([model.model.encoder(part).last_hidden_state for part in parts])
 
 
-def encode_by_layers(model: Any, mel: Any, sound: Pcm) -> Pass:
-    """One window as `encode` does it, bit for bit, with the same layers of Transformers one by one."""
-    encoder = model.model.encoder
-    narrow = functional.gelu(encoder.conv1(_features(model, mel, [sound])))
-    states = functional.gelu(encoder.conv2(narrow)).permute(0, 2, 1) + encoder.embed_positions.weight
-    for number, layer in enumerate(encoder.layers):
-        if number:
-            yield
-        states = layer(states, None)
-    return ShortStates(encoder.layer_norm(states)[0], None)
-
-
-def encode_shortly(encoder: ShortEncoder, mel: Any, sound: Pcm) -> Pass:
+def begin_pass(encoder: Encoder, mel: Any, sound: Pcm) -> Pass:
     """One window, over as much of it as the encoder works through: a pass that has not begun."""
     samples = encoder.samples(len(sound))
     found = mel(

@@ -17,9 +17,9 @@ from shared.models import ModelSource, Shortcuts
 from worker.engine import calibration, probe
 from worker.engine.decoders import choose_format
 from worker.engine.doctor import Examination, Tokens, UnusableModel, examine
+from worker.engine.encoder import Encoder
 from worker.engine.listening import encode
 from worker.engine.prompts import build_prompt
-from worker.engine.short_encoder import ShortEncoder
 from worker.engine.sources import Checkpoint, resolve
 from worker.engine.values import Abilities, ModelCard, ModelUnavailable
 
@@ -34,7 +34,9 @@ class Loaded:
     tokens: Tokens
     heads: tuple[tuple[int, int], ...]
     card: ModelCard
-    short: ShortEncoder | None = None
+    whole: Encoder | None = None
+    """On a processor."""
+    short: Encoder | None = None
     """Wanted by whoever made or named the model; whether it is used is found out with the weights running."""
     kept: torch.dtype | None = None
     """The format in which a compiled decoder keeps its numbers; without one, torch's operations write."""
@@ -54,9 +56,10 @@ def load(source: ModelSource, *, device: str, dtype: str, threads: int, hf_endpo
     tokens, abilities = _probe(model, mel, examination)
     card = _card(source, checkpoint, model, abilities)
     shortcuts = choose_shortcuts(source.shortcuts, examination.bears if dtype == "auto" else None, model)
-    short = ShortEncoder(model, shortcuts) if shortcuts else None
+    whole = Encoder(model, Shortcuts()) if place.type == "cpu" else None
+    short = Encoder(model, shortcuts, beside=whole) if shortcuts else None
     kept = choose_format(model, is_exact=dtype != "auto")
-    return Loaded(model, tokenizer, mel, tokens, examination.alignment_heads, card, short, kept)
+    return Loaded(model, tokenizer, mel, tokens, examination.alignment_heads, card, whole, short, kept)
 
 
 def choose_device(device: str) -> torch.device:

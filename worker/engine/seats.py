@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from worker.engine.alignment import Gaze
 from worker.engine.decoding import Attempts, Draft, Written
-from worker.engine.short_encoder import Pass
+from worker.engine.encoder import Pass
 from worker.engine.values import Hypothesis, Utterance, Window
 
 

@@ -22,15 +22,15 @@ from worker.engine import alignment, calibration, looking, probe
 from worker.engine.alignment import Gaze
 from worker.engine.decoders import build_decoder
 from worker.engine.decoding import has_run_into_a_loop, is_silent, to_draft
+from worker.engine.encoder import SoundStates, free_layers
 from worker.engine.endings import Endings
-from worker.engine.listening import Heard, encode, encode_by_layers, encode_shortly, heard
+from worker.engine.listening import Heard, begin_pass, encode, heard
 from worker.engine.loading import Loaded, load
 from worker.engine.looking import Looking, Standing
 from worker.engine.memory import give_back, memory_errors
 from worker.engine.prompts import build_prompt, previous_text
 from worker.engine.rules import Rules
 from worker.engine.seats import Language, Seat
-from worker.engine.short_encoder import Pass, ShortEncoder, ShortStates, free_layers
 from worker.engine.step_graphs import StepGraphs
 from worker.engine.tails import rest
 from worker.engine.values import (
@@ -115,7 +115,7 @@ class WhisperRunner:
         self._graphs = StepGraphs(self._decoder, device)
         steps = self._graphs if self._as_on_card else self._decoder
         self._writer = Writer(steps, self._rules, device, is_late=self._as_on_card)
-        self._short: ShortEncoder | None = None
+        self._encoder = loaded.whole if self._is_on_cpu else None
         self._coming: deque[Seat] = deque()
         self._rows: list[Seat | None] = []
         self._endings = Endings(self._wording)
@@ -197,11 +197,12 @@ class WhisperRunner:
             return
         refusal = self._refusal(recording)
         if refusal:
-            self._short = None
+            self._encoder = self._loaded.whole
             self._loaded = replace(self._loaded, short=None)
             _log.warning("shortcuts_refused", model=self.card.name, reason=refusal)
             return
         if short.shortcuts.int8:
+            self._loaded = replace(self._loaded, whole=None)
             free_layers(self._loaded.model)
         details = {"encoder": str(short.shortcuts)}
         if short.shortcuts.margin_s is not None:
@@ -211,7 +212,7 @@ class WhisperRunner:
 
     def use_shortcuts(self) -> None:
         """Those that the model was loaded with, if any, whatever they do to the text."""
-        self._short = self._loaded.short
+        self._encoder = self._loaded.short or self._loaded.whole
 
     def let_go(self) -> None:
         """What the decoder keeps in another format than the model leaves memory."""
@@ -229,7 +230,7 @@ class WhisperRunner:
 
     def close(self) -> None:
         self._endings.close()
-        del self._loaded, self._decoder, self._looking, self._rules, self._short, self._writer, self._graphs
+        del self._loaded, self._decoder, self._looking, self._rules, self._encoder, self._writer, self._graphs
         give_back()
 
     @property
@@ -263,24 +264,19 @@ class WhisperRunner:
     def _placed(self, seats: Sequence[Seat]) -> list[Callable[[int], None]]:
         """Encodes their windows; each of the results puts one into a row. There is none yet where a pass has
         stopped between two layers, so that who came meanwhile may go first."""
-        if not self._is_on_cpu:
+        if self._encoder is None:
             states = encode(self._loaded.model, self._loaded.mel, [seat.window.pcm for seat in seats])
             return [partial(self._decoder.place, states=one) for one in states]
         [seat] = seats
-        seat.hearing = seat.hearing or self._pass(seat.window.pcm)
+        seat.hearing = seat.hearing or begin_pass(self._encoder, self._loaded.mel, seat.window.pcm)
         try:
             next(seat.hearing)
         except StopIteration as end:
             seat.hearing = None
-            return [self._placed_shortly(end.value)]
+            return [self._placed_beside(end.value)]
         return []
 
-    def _pass(self, pcm: Pcm) -> Pass:
-        if self._short is None:
-            return encode_by_layers(self._loaded.model, self._loaded.mel, pcm)
-        return encode_shortly(self._short, self._loaded.mel, pcm)
-
-    def _placed_shortly(self, window: ShortStates) -> Callable[[int], None]:
+    def _placed_beside(self, window: SoundStates) -> Callable[[int], None]:
         silence = window.silence
         if silence is None:
             return partial(self._decoder.place, states=window.states)

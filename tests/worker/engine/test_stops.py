@@ -11,10 +11,10 @@ import torch
 
 from shared.models import ModelSource, Shortcuts
 from tests.support.service import SAMPLES
+from worker.engine.encoder import Encoder, Pass, SoundStates
 from worker.engine.engine import Engine
-from worker.engine.listening import encode, encode_by_layers
+from worker.engine.listening import begin_pass, encode
 from worker.engine.loading import Loaded, load
-from worker.engine.short_encoder import Pass, ShortEncoder, ShortStates
 from worker.engine.values import SAMPLE_RATE, DecodingOptions, Ended, Hypothesis, Pcm, Window
 from worker.engine.whisper import WhisperRunner
 
@@ -45,7 +45,7 @@ def windows() -> list[Window]:
 
 
 def runner_of(loaded: Loaded, shortcuts: Shortcuts) -> WhisperRunner:
-    short = ShortEncoder(loaded.model, shortcuts) if shortcuts else None
+    short = Encoder(loaded.model, shortcuts) if shortcuts else None
     runner = WhisperRunner(replace(loaded, short=short), 2)
     runner.use_shortcuts()
     return runner
@@ -102,19 +102,20 @@ def test_a_pass_without_shortcuts_stops_too_and_is_the_whole_one(
 ) -> None:
     """Bit for bit."""
     with torch.inference_mode():
-        ours = end_of(encode_by_layers(loaded.model, loaded.mel, windows[CLIP].pcm), stops=LAYERS - 1)
+        way = begin_pass(Encoder(loaded.model, Shortcuts()), loaded.mel, windows[CLIP].pcm)
+        ours = end_of(way, stops=LAYERS - 1)
         [whole] = encode(loaded.model, loaded.mel, [windows[CLIP].pcm])
 
     assert torch.equal(ours.whole(), whole)
     layers_of(runner_of(loaded, Shortcuts()), LONG, windows[LONG], LAYERS - 1)
 
 
-def end_of(way: Pass, stops: int) -> ShortStates:
+def end_of(way: Pass, stops: int) -> SoundStates:
     for _ in range(stops):
         next(way)
     with pytest.raises(StopIteration) as end:
         next(way)
-    states: ShortStates = end.value.value
+    states: SoundStates = end.value.value
     return states
 
 
@@ -136,15 +137,15 @@ def test_a_pass_that_runs_out_of_memory_on_its_way_begins_again(
     loaded: Loaded, windows: list[Window], alone: list[Hypothesis]
 ) -> None:
     runner = runner_of(loaded, MARGIN)
-    assert runner._short is not None
-    layers = runner._short._layers
-    healthy = layers[3]
+    assert runner._encoder is not None
+    layer = runner._encoder._layers[3]
+    widen = layer._widen
 
-    def runs_out(rows: torch.Tensor) -> torch.Tensor:
-        layers[3] = healthy
+    def runs_out(rows: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        layer._widen = widen
         raise RuntimeError("DefaultCPUAllocator: not enough memory")
 
-    layers[3] = replace(healthy, widen=runs_out)
+    layer._widen = runs_out
     engine = Engine(runner, 2)
     try:
         found = engine.submit("job", windows[CLIP]).result(timeout=120)

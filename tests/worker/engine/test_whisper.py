@@ -290,7 +290,8 @@ def test_lack_of_memory_is_said_in_pythons_way(
     def exhausted(*_args: object, **_kwargs: object) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(runner._loaded.model.model.encoder.layers[-1], "forward", exhausted)
+    assert runner._encoder is not None
+    monkeypatch.setattr(runner._encoder._layers[-1], "_narrow", exhausted)
 
     with pytest.raises(MemoryError):
         runner.run([window(sound("short-1.flac"))])

@@ -15,16 +15,16 @@ from shared.models import ModelSource, Shortcuts
 from tests.support.checkpoints import write_random
 from tests.support.service import SAMPLES
 from worker.engine import calibration
-from worker.engine.listening import encode, encode_shortly
-from worker.engine.loading import Loaded, choose_shortcuts, load
-from worker.engine.short_encoder import (
+from worker.engine.encoder import (
     REMEMBERED,
     SAMPLES_PER_POSITION,
-    ShortEncoder,
-    ShortStates,
+    Encoder,
     Silence,
+    SoundStates,
     packed_int8,
 )
+from worker.engine.listening import begin_pass, encode
+from worker.engine.loading import Loaded, choose_shortcuts, load
 from worker.engine.text_decoder import Decoder
 from worker.engine.values import SAMPLE_RATE, WINDOW_SAMPLES, DecodingOptions, Pcm, Window
 from worker.engine.whisper import WhisperRunner
@@ -58,14 +58,14 @@ def as_loud(pcm: Pcm, share: float) -> Pcm:
     return (pcm * share).astype(np.int16)
 
 
-def heard(short: ShortEncoder, loaded: Loaded, pcm: Pcm) -> ShortStates:
+def heard(short: Encoder, loaded: Loaded, pcm: Pcm) -> SoundStates:
     """From beginning to end."""
-    way = encode_shortly(short, loaded.mel, pcm)
+    way = begin_pass(short, loaded.mel, pcm)
     while True:
         try:
             next(way)
         except StopIteration as end:
-            states: ShortStates = end.value
+            states: SoundStates = end.value
             return states
 
 
@@ -77,7 +77,7 @@ def away(ours: torch.Tensor, whole: torch.Tensor) -> float:
 def both(loaded: Loaded, shortcuts: Shortcuts, pcm: Pcm) -> tuple[torch.Tensor, torch.Tensor]:
     """States of the short and of the whole encoder."""
     with torch.inference_mode():
-        ours = heard(ShortEncoder(loaded.model, shortcuts), loaded, pcm).whole()
+        ours = heard(Encoder(loaded.model, shortcuts), loaded, pcm).whole()
         return ours, encode(loaded.model, loaded.mel, [pcm])[0]
 
 
@@ -109,7 +109,7 @@ def test_the_silence_remembered_is_as_loud_as_that_behind_the_sound(
     behind = features[:, :, -1:].expand_as(features).contiguous()
 
     with torch.inference_mode():
-        found = heard(ShortEncoder(loaded.model, MARGIN), loaded, pcm)
+        found = heard(Encoder(loaded.model, MARGIN), loaded, pcm)
         whole = loaded.model.model.encoder(behind).last_hidden_state
 
     assert found.silence is not None
@@ -118,7 +118,7 @@ def test_the_silence_remembered_is_as_loud_as_that_behind_the_sound(
 
 def test_the_last_position_hears_what_follows_it(loaded: Loaded, sentence: Pcm) -> None:
     """That is silence, and not the end of the world. Without it the last position is 14 % off."""
-    short = ShortEncoder(loaded.model, Shortcuts(margin_s=0.5))
+    short = Encoder(loaded.model, Shortcuts(margin_s=0.5))
     pcm = sentence[: 2 * SAMPLE_RATE]
 
     with torch.inference_mode():
@@ -129,7 +129,7 @@ def test_the_last_position_hears_what_follows_it(loaded: Loaded, sentence: Pcm) 
 
 
 def test_the_silences_used_last_are_remembered_and_no_others(random: Loaded, sentence: Pcm) -> None:
-    short, shares = ShortEncoder(random.model, MARGIN), (1.0, 0.1, 0.01, 0.3)
+    short, shares = Encoder(random.model, MARGIN), (1.0, 0.1, 0.01, 0.3)
 
     def behind(share: float) -> Silence:
         found = heard(short, random, as_loud(sentence, share)).silence
@@ -149,7 +149,7 @@ def test_the_silences_used_last_are_remembered_and_no_others(random: Loaded, sen
 
 def test_memory_of_what_is_remembered_is_told(random: Loaded, sentence: Pcm) -> None:
     """As it is, nothing of it in memory twice and nothing beside it."""
-    short = ShortEncoder(random.model, MARGIN)
+    short = Encoder(random.model, MARGIN)
     runner = WhisperRunner(replace(random, short=short), 4)
     runner.use_shortcuts()
     for number, share in enumerate((1.0, 0.1, 0.01, 0.3)):
@@ -164,12 +164,12 @@ def test_memory_of_what_is_remembered_is_told(random: Loaded, sentence: Pcm) -> 
     ]
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in kept}
     assert short.silence_bytes(runner._decoder.sound_bytes) == sum(storages.values())
-    assert ShortEncoder(random.model, Shortcuts(int8=True)).silence_bytes(1) == 0
+    assert Encoder(random.model, Shortcuts(int8=True)).silence_bytes(1) == 0
 
 
 def test_what_is_remembered_goes_with_the_model(random: Loaded) -> None:
     """Before its memory is given back to the system."""
-    short = ShortEncoder(random.model, MARGIN)
+    short = Encoder(random.model, MARGIN)
     gone = weakref.ref(short)
     runner = WhisperRunner(replace(random, short=short))
     runner.use_shortcuts()
@@ -182,7 +182,7 @@ def test_what_is_remembered_goes_with_the_model(random: Loaded) -> None:
 
 def test_the_decoder_gets_what_it_would_make_of_the_whole(loaded: Loaded, sentence: Pcm) -> None:
     """Though it makes the silence's part once; whatever was in the row before, and in that row alone."""
-    decoder, short = Decoder(loaded.model, 3), ShortEncoder(loaded.model, MARGIN)
+    decoder, short = Decoder(loaded.model, 3), Encoder(loaded.model, MARGIN)
     tokens, positions = torch.tensor([loaded.tokens.sot] * 3), torch.zeros(3, dtype=torch.long)
     with torch.inference_mode():
         [before] = encode(loaded.model, loaded.mel, [np.resize(sentence[::-1], WINDOW_SAMPLES)])
@@ -203,12 +203,12 @@ def test_the_decoder_gets_what_it_would_make_of_the_whole(loaded: Loaded, senten
 
 
 def test_a_margin_is_behind_the_sound_and_never_beyond_the_window(loaded: Loaded) -> None:
-    short = ShortEncoder(loaded.model, Shortcuts(margin_s=1.0))
+    short = Encoder(loaded.model, Shortcuts(margin_s=1.0))
 
     assert short.samples(0) == SAMPLE_RATE
     assert short.samples(1) == SAMPLE_RATE + 320
     assert short.samples(WINDOW_SAMPLES - 10) == WINDOW_SAMPLES
-    assert ShortEncoder(loaded.model, Shortcuts(int8=True)).samples(1) == WINDOW_SAMPLES
+    assert Encoder(loaded.model, Shortcuts(int8=True)).samples(1) == WINDOW_SAMPLES
 
 
 def test_int8_is_close_to_what_it_stands_for() -> None:
@@ -230,7 +230,9 @@ def run(runner: WhisperRunner, pcm: Pcm) -> str:
 
 
 def with_shortcuts(loaded: Loaded, shortcuts: Shortcuts, recording: Pcm | None) -> WhisperRunner:
-    runner = WhisperRunner(replace(loaded, short=ShortEncoder(loaded.model, shortcuts)))
+    whole = Encoder(loaded.model, Shortcuts())
+    short = Encoder(loaded.model, shortcuts, beside=whole)
+    runner = WhisperRunner(replace(loaded, whole=whole, short=short))
     runner.take_shortcuts(recording)
     return runner
 
@@ -253,7 +255,7 @@ def test_a_text_depends_on_nothing_that_was_heard_before(loaded: Loaded, sentenc
     in the row before."""
     loud = window(sentence)
     quiet = window(as_loud(sentence[:SAMPLE_RATE], 0.01))
-    before, alone = (WhisperRunner(replace(loaded, short=ShortEncoder(loaded.model, MARGIN))) for _ in "12")
+    before, alone = (WhisperRunner(replace(loaded, short=Encoder(loaded.model, MARGIN))) for _ in "12")
     before.use_shortcuts()
     alone.use_shortcuts()
 
@@ -274,6 +276,13 @@ def test_shortcuts_are_refused_where_the_text_is_another(loaded: Loaded, sentenc
 
 def test_without_a_recording_to_try_on_nothing_is_left_out(loaded: Loaded) -> None:
     assert with_shortcuts(loaded, MARGIN, None).card.details["encoder"] == "30 s, whole matrices"
+
+
+def test_what_two_encoders_can_share_is_in_memory_once(random: Loaded) -> None:
+    whole = Encoder(random.model, Shortcuts())
+
+    assert Encoder(random.model, MARGIN, beside=whole)._layers is whole._layers
+    assert Encoder(random.model, Shortcuts(int8=True), beside=whole)._layers is not whole._layers
 
 
 @pytest.mark.parametrize("shortcuts", [MARGIN, Shortcuts(int8=True)])
