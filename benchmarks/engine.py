@@ -42,6 +42,8 @@ REST_S = 0.5
 QUICK_CLIPS, QUICK_ROUNDS = 3, 1
 
 OURS = ("ours",)
+INT8 = ("ours-int8",)
+"""With the encoder's matrices as faster-whisper has all of its own; only where the text means nothing."""
 SEED = ("seed",)
 TRANSFORMERS = ("generate-batched", "pipeline-long")
 PEERS = ("faster-whisper", "faster-whisper-batched")
@@ -163,6 +165,7 @@ def row(side: Side, audio_s: float, rate: float | None, ours_s: float | None) ->
 def _sides(asked: argparse.Namespace, *, has_long_files: bool) -> list[str]:
     # The seed and a batch hear the first thirty seconds of a file.
     names = [*OURS, TRANSFORMERS[1]] if has_long_files else [*OURS, *SEED, *TRANSFORMERS]
+    names += INT8 if asked.shape else ()
     if asked.peers.exists():
         # Batches of three sizes: the best of them is the one to beat. whisper.cpp knows one vocabulary only.
         names += [PEERS[0], *(f"{PEERS[1]}-{size}" for size in (4, 8, 16)), *(() if asked.shape else CPP)]

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,26 +23,31 @@ SAMPLE_RATE = 16_000
 BATCH = 8
 
 
-def ours(plan: dict[str, Any]) -> Transcribe:
-    """Detect, pack, run: all files at once, as many jobs of one worker."""
-    from shared.models import ModelSource  # noqa: PLC0415
+def ours(plan: dict[str, Any], *, int8: bool = False) -> Transcribe:
+    """Detect, pack, run: all files at once, as many jobs of one worker. `int8` are the encoder's matrices,
+    whatever that does to the text."""
+    from shared.models import ModelSource, Shortcuts  # noqa: PLC0415
     from worker.engine import decoding  # noqa: PLC0415
+    from worker.engine.encoder import Encoder  # noqa: PLC0415
     from worker.engine.engine import Engine  # noqa: PLC0415
+    from worker.engine.loading import load  # noqa: PLC0415
     from worker.engine.spans import SpeechParams  # noqa: PLC0415
     from worker.engine.vad import detector_for  # noqa: PLC0415
     from worker.engine.values import DecodingOptions, Window  # noqa: PLC0415
-    from worker.engine.whisper import load_runner  # noqa: PLC0415
+    from worker.engine.whisper import WhisperRunner, load_runner  # noqa: PLC0415
     from worker.engine.windows import cut_windows  # noqa: PLC0415
 
     if plan["tokens"]:
         decoding.TOKENS_AT_LEAST, decoding.TOKENS_PER_SECOND = plan["tokens"], 0
-    runner = load_runner(
-        ModelSource("bench", plan["model"]),
-        device="cpu",
-        dtype=plan["dtype"],
-        threads=plan["threads"],
-        batch_size=plan["slots"],
-    )
+    how = {"device": "cpu", "dtype": plan["dtype"], "threads": plan["threads"]}
+    if int8:
+        loaded = load(ModelSource("bench", plan["model"]), hf_endpoint=None, **how)
+        short = Encoder(loaded.model, Shortcuts(int8=True))
+        runner = WhisperRunner(replace(loaded, whole=None, short=short), plan["slots"])
+        runner.use_shortcuts()
+        runner.warm_up()
+    else:
+        runner = load_runner(ModelSource("bench", plan["model"]), batch_size=plan["slots"], **how)
     print(runner.card.dtype, runner.card.details, file=sys.stderr)
     engine = Engine(runner, plan["slots"])
     options = DecodingOptions(language="en", temperatures=(0.0,))
@@ -237,6 +244,7 @@ def _side(plan: dict[str, Any]) -> Transcribe:
         return openvino(plan, name.rpartition("-")[2])
     sides = {
         "ours": ours,
+        "ours-int8": partial(ours, int8=True),
         "seed": seed,
         "generate-batched": generate_batched,
         "pipeline-long": pipeline_long,

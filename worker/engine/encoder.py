@@ -14,8 +14,10 @@ model bears them is measured beforehand (`benchmarks.shortcuts`) and looked at o
 """
 
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -211,11 +213,17 @@ def _layers_of(model: Any, shortcuts: Shortcuts) -> Sequence[Layer]:
     """In the model's own memory, but for those in int8."""
     encoder = model.model.encoder
     room = Room(encoder)
-    return [Layer(layer, room, _int8 if shortcuts.int8 else _whole) for layer in encoder.layers]
+    product = _whole
+    if shortcuts.int8:
+        product = partial(_int8, is_one_length=shortcuts.margin_s is None)
+    return [Layer(layer, room, product) for layer in encoder.layers]
 
 
-def packed_int8(weight: Tensor, bias: Tensor) -> Matrix:
-    """The weights in int8, each row by a factor of its own; what they are multiplied with, by one factor."""
+def packed_int8(weight: Tensor, bias: Tensor, *, is_one_length: bool = False) -> Matrix:
+    """The weights in int8, each row by a factor of its own; what they are multiplied with, by one factor.
+    Where it is always of one length, a library is faster that makes code for each length."""
+    engines = torch.backends.quantized
+    engine = "onednn" if is_one_length and "onednn" in engines.supported_engines else engines.engine
     largest = weight.detach().float().abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny)
     with warnings.catch_warnings():
         # Torch means to replace this by another way one day, and the versions here are pinned.
@@ -223,7 +231,8 @@ def packed_int8(weight: Tensor, bias: Tensor) -> Matrix:
         whole = torch.quantize_per_channel(
             weight.detach().float(), largest.double() / 127, torch.zeros(len(weight)).long(), 0, torch.qint8
         )
-        packed = torch.ops.quantized.linear_prepack(whole, bias.detach().float())
+        with _quantized_by(engine):
+            packed = torch.ops.quantized.linear_prepack(whole, bias.detach().float())
 
     def product(rows: Tensor) -> Tensor:
         # Seven bits for the rows: with eight, sums overflow where the processor has no VNNI.
@@ -233,8 +242,18 @@ def packed_int8(weight: Tensor, bias: Tensor) -> Matrix:
     return product
 
 
-def _int8(weight: Tensor, bias: Tensor) -> Product:
-    packed = packed_int8(weight, bias)
+@contextmanager
+def _quantized_by(engine: str) -> Iterator[None]:
+    """What is packed meanwhile stays with that library."""
+    before, torch.backends.quantized.engine = torch.backends.quantized.engine, engine
+    try:
+        yield
+    finally:
+        torch.backends.quantized.engine = before
+
+
+def _int8(weight: Tensor, bias: Tensor, *, is_one_length: bool) -> Product:
+    packed = packed_int8(weight, bias, is_one_length=is_one_length)
     return lambda rows, _: packed(rows)
 
 

@@ -89,7 +89,10 @@ def choose_shortcuts(asked: Shortcuts | None, borne: Shortcuts | None, model: An
     wanted = borne if asked is None else asked
     if wanted is None or model.device.type != "cpu":
         return Shortcuts()
-    if wanted.int8 and (model.dtype != torch.float32 or not calibration.is_int8_faster()):
+    is_one_length = wanted.margin_s is None
+    if wanted.int8 and not (
+        model.dtype == torch.float32 and calibration.is_int8_faster(is_one_length=is_one_length)
+    ):
         return replace(wanted, int8=False)
     return wanted
 

@@ -24,7 +24,8 @@ from worker.engine.decoders import build_decoder
 from worker.engine.decoding import has_run_into_a_loop, is_silent, to_draft
 from worker.engine.encoder import SoundStates, free_layers
 from worker.engine.endings import Endings
-from worker.engine.listening import Heard, begin_pass, encode, heard
+from worker.engine.hearing import Hearing
+from worker.engine.listening import Heard, begin_pass, heard
 from worker.engine.loading import Loaded, load
 from worker.engine.looking import Looking, Standing
 from worker.engine.memory import give_back, memory_errors
@@ -116,6 +117,7 @@ class WhisperRunner:
         steps = self._graphs if self._as_on_card else self._decoder
         self._writer = Writer(steps, self._rules, device, is_late=self._as_on_card)
         self._encoder = loaded.whole if self._is_on_cpu else None
+        self._hearing = Hearing(loaded.model, loaded.mel)
         self._coming: deque[Seat] = deque()
         self._rows: list[Seat | None] = []
         self._endings = Endings(self._wording)
@@ -140,6 +142,8 @@ class WhisperRunner:
     def resize(self, slots: int) -> None:
         with torch.inference_mode(), memory_errors("the slots"):
             self._close_gaps()
+            # There may be no slots for them any more.
+            self._hearing.forget()
             self._graphs.forget()
             self._decoder.resize(slots, kept=len(self._rows))
             self._rules.resize(slots)
@@ -151,7 +155,7 @@ class WhisperRunner:
         hurried = {seat.number for seat in (*self._coming, *self._rows) if seat and seat.number in urgent}
         coming = [seat for seat in self._coming if not hurried or seat.number in hurried]
         with torch.inference_mode(), memory_errors("the pass"):
-            if coming and self._free:
+            if coming and self._free and not self._is_heard_meanwhile:
                 self._hear(coming[: self._heard_at_once])
             elif any(self._rows):
                 self._write(hurried)
@@ -230,7 +234,8 @@ class WhisperRunner:
 
     def close(self) -> None:
         self._endings.close()
-        del self._loaded, self._decoder, self._looking, self._rules, self._encoder, self._writer, self._graphs
+        del self._loaded, self._decoder, self._looking, self._rules, self._writer, self._graphs
+        del self._encoder, self._hearing
         give_back()
 
     @property
@@ -246,13 +251,19 @@ class WhisperRunner:
     def _is_on_cpu(self) -> bool:
         return bool(self._loaded.model.device.type == "cpu")
 
+    @property
+    def _is_heard_meanwhile(self) -> bool:
+        """Whether a card works on windows beside steps that are to be made."""
+        return self._hearing.is_underway and any(self._rows)
+
     def _hear(self, seats: Sequence[Seat]) -> None:
-        """Encodes their windows into free slots, or one of them by another layer."""
+        """Encodes their windows into free slots, or goes on with that: by a layer, or by what a card has done
+        meanwhile."""
         began = time.perf_counter()
-        heard_out = list(zip(seats, self._placed(seats), strict=False))
-        numbers = {seat.number for seat, _ in heard_out}
+        placed = self._placed(seats)
+        numbers = {seat.number for seat, _ in placed}
         self._coming = deque(seat for seat in self._coming if seat.number not in numbers)
-        for seat, place in heard_out:
+        for seat, place in placed:
             row = self._rows.index(None) if None in self._rows else len(self._rows)
             place(row)
             self._rows[row : row + 1] = [seat]
@@ -261,20 +272,31 @@ class WhisperRunner:
         for seat in seats:
             seat.spent_s += (time.perf_counter() - began) / len(seats)
 
-    def _placed(self, seats: Sequence[Seat]) -> list[Callable[[int], None]]:
-        """Encodes their windows; each of the results puts one into a row. There is none yet where a pass has
-        stopped between two layers, so that who came meanwhile may go first."""
+    def _placed(self, seats: Sequence[Seat]) -> list[tuple[Seat, Callable[[int], None]]]:
+        """What puts windows into a row; of none yet where a pass is on its way, so that steps are made, or
+        whoever came meanwhile goes first."""
         if self._encoder is None:
-            states = encode(self._loaded.model, self._loaded.mel, [seat.window.pcm for seat in seats])
-            return [partial(self._decoder.place, states=one) for one in states]
+            return self._placed_by_card(seats)
         [seat] = seats
         seat.hearing = seat.hearing or begin_pass(self._encoder, self._loaded.mel, seat.window.pcm)
         try:
             next(seat.hearing)
         except StopIteration as end:
             seat.hearing = None
-            return [self._placed_beside(end.value)]
+            return [(seat, self._placed_beside(end.value))]
         return []
+
+    def _placed_by_card(self, seats: Sequence[Seat]) -> list[tuple[Seat, Callable[[int], None]]]:
+        if not self._hearing.has_begun:
+            self._hearing.begin(seats)
+        if self._is_heard_meanwhile:
+            return []
+        wanted = set(self._coming)
+        return [
+            (seat, partial(self._decoder.place, states=states))
+            for seat, states in self._hearing.collect()
+            if seat in wanted
+        ]
 
     def _placed_beside(self, window: SoundStates) -> Callable[[int], None]:
         silence = window.silence

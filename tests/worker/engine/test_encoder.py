@@ -211,12 +211,15 @@ def test_a_margin_is_behind_the_sound_and_never_beyond_the_window(loaded: Loaded
     assert Encoder(loaded.model, Shortcuts(int8=True)).samples(1) == WINDOW_SAMPLES
 
 
-def test_int8_is_close_to_what_it_stands_for() -> None:
+@pytest.mark.parametrize("is_one_length", [False, True])
+def test_int8_is_close_to_what_it_stands_for(is_one_length: bool) -> None:
     torch.manual_seed(0)
     rows, weight, bias = torch.randn(20, 64), torch.randn(32, 64), torch.randn(32)
+    engine = torch.backends.quantized.engine
     whole = rows @ weight.T + bias
 
-    assert away(packed_int8(weight, bias)(rows), whole) < 0.03
+    assert away(packed_int8(weight, bias, is_one_length=is_one_length)(rows), whole) < 0.03
+    assert torch.backends.quantized.engine == engine
 
 
 def window(pcm: Pcm) -> Window:

@@ -14,6 +14,7 @@ from transformers import WhisperForConditionalGeneration
 
 from shared.models import ModelSource
 from tests.fakes import hypothesis
+from tests.support.card import CardRunner
 from tests.support.checkpoints import BUNDLED, SHAPES, write_random
 from tests.support.service import SAMPLES
 from worker.engine import alignment, decoding
@@ -34,14 +35,6 @@ PROMPTS = (None, "A lake.", "Once upon a time there was a king who had a very lo
 FEWEST_TOKENS = 12
 ROWS = (4, 0, 2)
 """No neighbours, and not in order."""
-
-
-class CardRunner(WhisperRunner):
-    """What is done on a card, wherever the model is: windows wait for each other."""
-
-    @property
-    def _is_on_cpu(self) -> bool:
-        return False
 
 
 def loaded_from(folder: Path) -> Loaded:
