@@ -3,7 +3,8 @@
     python -m benchmarks.gpu [--device cuda] [--shapes large-v3-turbo large-v3] [--slots 1 8 32 64]
 
 Random weights of Whisper's shapes, as many tokens for each window on both sides. The check: in float32, the
-slots of the card write what Transformers' `generate` writes there.
+slots of the card write what Transformers' `generate` writes there. `in turns` is real time without a stream
+for the encoder alone.
 """
 
 import argparse
@@ -19,8 +20,9 @@ from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneratio
 from benchmarks.shapes import write_shape
 from shared.models import ModelSource
 from worker.engine import decoding
+from worker.engine.listening import encode
 from worker.engine.values import SAMPLE_RATE, WINDOW_SAMPLES, WINDOW_SECONDS, DecodingOptions, Window
-from worker.engine.whisper import WhisperRunner, load_runner
+from worker.engine.whisper import ENCODED_AT_ONCE, WhisperRunner, load_runner
 
 ROOT = Path(__file__).parents[1]
 WORK = ROOT / "var" / "bench"
@@ -37,7 +39,9 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=120)
     asked = parser.parse_args()
     decoding.TOKENS_AT_LEAST, decoding.TOKENS_PER_SECOND = asked.tokens, 0
-    head = f"{'shape':16}{'slots':>6}{'x real time':>13}{'encode ms':>11}{'step ms':>9}{'MB':>8}"
+    head = (
+        f"{'shape':16}{'slots':>6}{'x real time':>13}{'in turns':>10}{'encode ms':>11}{'step ms':>9}{'MB':>8}"
+    )
     print(head + f"{'generate x':>12}")
     for number, shape in enumerate(asked.shapes):
         folder = write_shape(WORK / shape, shape)
@@ -63,8 +67,10 @@ def _row(shape: str, folder: Path, slots: int, asked: argparse.Namespace) -> Non
     runner = _runner(folder, slots, asked.device, asked.dtype)
     windows = _windows(2 * slots)
     runner.run(windows[:slots])
-    encode_s, step_s = _parts(runner, windows[:slots])
+    encode_s, step_s = _encode_s(runner, windows), _step_s(runner, windows[:slots])
     took_s = _seconds(lambda: runner.run(windows), asked.device)
+    runner._hearing._stream = None
+    in_turns_s = _seconds(lambda: runner.run(windows), asked.device)
     dtype = getattr(torch, runner.card.dtype)
     memory = torch.cuda.max_memory_reserved() / 2**20 if asked.device.startswith("cuda") else 0.0
     runner.close()
@@ -73,7 +79,8 @@ def _row(shape: str, folder: Path, slots: int, asked: argparse.Namespace) -> Non
     theirs_s = _seconds(generate, asked.device)
     audio_s = WINDOW_SECONDS * slots
     print(
-        f"{shape:16}{slots:6}{2 * audio_s / took_s:13.0f}{encode_s * 1e3:11.1f}{step_s * 1e3:9.2f}"
+        f"{shape:16}{slots:6}{2 * audio_s / took_s:13.0f}{2 * audio_s / in_turns_s:10.0f}"
+        f"{encode_s * 1e3:11.1f}{step_s * 1e3:9.2f}"
         f"{memory:8.0f}{audio_s / theirs_s:12.0f}",
         flush=True,
     )
@@ -90,24 +97,30 @@ def _windows(count: int) -> list[Window]:
     return [Window(number, 0.0, pcm, WINDOW_SECONDS, GREEDY) for number, pcm in enumerate(noise)]
 
 
-def _parts(runner: WhisperRunner, windows: list[Window]) -> tuple[float, float]:
-    """Seconds to encode a window, and of a step with all slots in use."""
+def _encode_s(runner: WhisperRunner, windows: list[Window]) -> float:
+    """Seconds for each, several in one pass and with nothing beside."""
+    model, mel = runner._loaded.model, runner._loaded.mel
+    sounds = [window.pcm for window in windows[:ENCODED_AT_ONCE]]
+    with torch.inference_mode():
+        return _seconds(lambda: encode(model, mel, sounds), str(model.device)) / len(sounds)
+
+
+def _step_s(runner: WhisperRunner, windows: list[Window]) -> float:
+    """Seconds of a step with all slots in use."""
     for number, window in enumerate(windows):
         runner.seat(number, window)
-    began = time.perf_counter()
     while runner._coming:
         runner.step()
     # On a card a step reads what the one before chose, so that everything up to there has happened.
     runner.step()
     runner.step()
-    encode_s = (time.perf_counter() - began) / len(windows)
     began, steps = time.perf_counter(), 0
     while not runner.step():
         steps += 1
-    step_s = (time.perf_counter() - began) / max(1, steps)
+    took_s = time.perf_counter() - began
     for number in range(len(windows)):
         runner.unseat(number)
-    return encode_s, step_s
+    return took_s / max(1, steps)
 
 
 def _generate(
