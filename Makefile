@@ -157,7 +157,7 @@ echo "Installing torch (the largest part, minutes on a slow line) ..."; \
 $(torch) >$$log 2>&1 || explain; \
 echo "Installing the rest ..."; \
 $(PIP) install -e ./client -e '.[$(EXTRAS)]' >>$$log 2>&1 || explain; \
-echo "Compiling what is compiled (half a minute) ..."; \
+echo "Compiling what is compiled (a minute) ..."; \
 $(PY) -m worker.engine.compiling >>$$log 2>&1 || explain
 endef
 

@@ -3,15 +3,25 @@
 What is kept belongs to this processor and to these sources; anywhere else the first start does it.
 """
 
+import multiprocessing
+
 import numpy as np
 import torch
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-from worker.engine import vad
+from worker.engine import alignment, vad
 from worker.engine.decoders import cannot_compile
 
 
 def main() -> None:
+    # Librosa's path search takes half as long as all of ours; a second process has another core.
+    search = multiprocessing.get_context("spawn").Process(target=alignment.warm_up)
+    search.start()
+    _compile_ours()
+    search.join()
+
+
+def _compile_ours() -> None:
     reason = cannot_compile()
     if reason:
         print(f"Not compiled: {reason}.")
