@@ -57,7 +57,7 @@ audit: ## Known vulnerabilities of all that is locked; asks a vulnerability serv
 sbom: $(DEV_STAMP) ## A CycloneDX bill of materials for each image, in var/sbom
 	@$(PY) -m deploy.sbom
 
-check: lint ## Format, lint, types, import rules, fast tests: about a minute
+check: lint ## Format, lint, types, import rules, fast tests: a few minutes
 	@$(PY) -m pytest -q -n 2 -m "$(FAST)" $(PYTEST)
 
 lint: $(DEV_STAMP) ## The part of `make check` before its tests

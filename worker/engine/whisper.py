@@ -1,8 +1,8 @@
 """The Whisper runner: turns windows of many jobs into hypotheses, in slots, and owns the torch model.
 
-Its parts: `loading`, `listening` (mel, language), `encoder`, `hearing` (on a card), `text_decoder` (over slots),
-`rules` (the next token), `writing` (a pass over the rows), `decoding` (judgement, temperatures), `looking` and
-`alignment` (word times), `wording` (text), `endings`.
+Its parts: `loading`, `listening` (mel, language), `encoder`, `hearing` (on a card), `text_decoder` (the
+network over slots), `rules` (the next token), `writing` (a pass over the rows), `decoding` (judgement,
+temperatures), `looking` and `alignment` (word times), `wording` (text), `endings`.
 """
 
 import math
