@@ -116,6 +116,7 @@ class WhisperRunner:
         self._graphs = StepGraphs(self._decoder, device)
         steps = self._graphs if self._as_on_card else self._decoder
         self._writer = Writer(steps, self._rules, device, is_late=self._as_on_card)
+        # A card has Transformers' encoder, in `Hearing`.
         self._encoder = loaded.whole if self._is_on_cpu else None
         self._hearing = Hearing(loaded.model, loaded.mel)
         self._coming: deque[Seat] = deque()

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import pytest
 
 from tests.support.card import CardRunner
-from tests.support.checkpoints import load_random, write_random
 from tests.support.windows import mixed
 from worker.engine import decoding
 from worker.engine.hearing import Hearing
@@ -32,11 +31,6 @@ class Event:
         return self.looks < 0
 
 
-@pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
-    return load_random(write_random(tmp_path_factory.mktemp("shapes") / "nano", "nano"))
-
-
 @pytest.fixture(scope="module", autouse=True)
 def few_tokens() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
@@ -51,8 +45,8 @@ def windows() -> list[Window]:
 
 
 @pytest.fixture(scope="module")
-def alone(loaded: Loaded, windows: Sequence[Window]) -> list[tuple[int, ...]]:
-    runner = WhisperRunner(loaded, 1)
+def alone(nano: Loaded, windows: Sequence[Window]) -> list[tuple[int, ...]]:
+    runner = WhisperRunner(nano, 1)
     return [runner.run([one])[0].tokens for one in windows]
 
 
@@ -79,13 +73,13 @@ def tokens_of(runner: WhisperRunner, numbers: int) -> dict[int, tuple[int, ...]]
 
 @pytest.mark.parametrize("as_on_card", [False, True])
 def test_steps_go_on_while_others_are_heard(
-    loaded: Loaded,
+    nano: Loaded,
     windows: Sequence[Window],
     alone: Sequence[tuple[int, ...]],
     events: list[Event],
     as_on_card: bool,
 ) -> None:
-    runner = CardRunner(loaded, SLOTS, as_on_card=as_on_card)
+    runner = CardRunner(nano, SLOTS, as_on_card=as_on_card)
 
     assert [found.tokens for found in runner.run(windows)] == list(alone)
 
@@ -95,9 +89,9 @@ def test_steps_go_on_while_others_are_heard(
 
 
 def test_with_nothing_to_do_meanwhile_the_host_does_not_wait(
-    loaded: Loaded, windows: Sequence[Window], alone: Sequence[tuple[int, ...]], events: list[Event]
+    nano: Loaded, windows: Sequence[Window], alone: Sequence[tuple[int, ...]], events: list[Event]
 ) -> None:
-    runner = CardRunner(loaded, SLOTS)
+    runner = CardRunner(nano, SLOTS)
     runner.seat(0, windows[0])
 
     runner.step()
@@ -118,9 +112,9 @@ def begun_beside(runner: WhisperRunner, windows: Sequence[Window]) -> None:
 
 
 def test_who_leaves_while_it_is_heard_gets_no_row(
-    loaded: Loaded, windows: Sequence[Window], alone: Sequence[tuple[int, ...]], events: list[Event]
+    nano: Loaded, windows: Sequence[Window], alone: Sequence[tuple[int, ...]], events: list[Event]
 ) -> None:
-    runner = CardRunner(loaded, SLOTS)
+    runner = CardRunner(nano, SLOTS)
     begun_beside(runner, windows[:3])
 
     runner.unseat(1)
@@ -131,9 +125,9 @@ def test_who_leaves_while_it_is_heard_gets_no_row(
 
 
 def test_fewer_slots_than_are_heard_begin_again(
-    loaded: Loaded, windows: Sequence[Window], alone: Sequence[tuple[int, ...]], events: list[Event]
+    nano: Loaded, windows: Sequence[Window], alone: Sequence[tuple[int, ...]], events: list[Event]
 ) -> None:
-    runner = CardRunner(loaded, SLOTS)
+    runner = CardRunner(nano, SLOTS)
     begun_beside(runner, windows[:3])
 
     runner.resize(2)

@@ -8,7 +8,6 @@ import torch
 from structlog.testing import capture_logs
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.support.checkpoints import load_random, write_random
 from tests.support.windows import mixed
 from worker.engine import decoding
 from worker.engine.loading import Loaded
@@ -36,29 +35,24 @@ class NeverAsks(TorchDispatchMode):
         return act(*args, **(kwargs or {}))
 
 
-@pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
-    return load_random(write_random(tmp_path_factory.mktemp("shapes") / "nano", "nano"))
-
-
 @pytest.fixture(autouse=True)
 def inference() -> Iterator[None]:
     with torch.inference_mode():
         yield
 
 
-def decoder(loaded: Loaded) -> Decoder:
+def decoder(nano: Loaded) -> Decoder:
     """With a sound of its own in each row."""
-    made = Decoder(loaded.model, SLOTS)
+    made = Decoder(nano.model, SLOTS)
     torch.manual_seed(0)
-    config = loaded.model.config
+    config = nano.model.config
     for row in range(SLOTS):
         made.place(row, torch.randn(config.max_source_positions, config.d_model))
     return made
 
 
-def rules(loaded: Loaded) -> Rules:
-    made = Rules(loaded.tokens, SLOTS, timestamps=True, device=torch.device("cpu"))
+def rules(nano: Loaded) -> Rules:
+    made = Rules(nano.tokens, SLOTS, timestamps=True, device=torch.device("cpu"))
     for row in range(SLOTS):
         made.begin(row, max_tokens=9, temperature=0.8 if row == 1 else 0.0, seed=row)
     return made
@@ -79,8 +73,8 @@ def test_who_asks_is_found_out(asks: Callable[[torch.Tensor], object]) -> None:
         asks(torch.ones(3))
 
 
-def test_a_step_never_waits_for_the_card(loaded: Loaded) -> None:
-    made, writes = decoder(loaded), rules(loaded)
+def test_a_step_never_waits_for_the_card(nano: Loaded) -> None:
+    made, writes = decoder(nano), rules(nano)
     graphs = StepGraphs(made, torch.device("cpu"))
     rows, positions = slice(0, 3), torch.tensor([0, 5, 2])
 
@@ -90,8 +84,8 @@ def test_a_step_never_waits_for_the_card(loaded: Loaded) -> None:
             writes.choose(logits)
 
 
-def test_few_shapes_stand_for_all(loaded: Loaded) -> None:
-    made = decoder(loaded)
+def test_few_shapes_stand_for_all(nano: Loaded) -> None:
+    made = decoder(nano)
     shapes = set(StepGraphs(made, torch.device("cpu"))._shapes())
 
     assert {rows for rows, _ in shapes} == {1, 2, 4, 6}
@@ -99,9 +93,9 @@ def test_few_shapes_stand_for_all(loaded: Loaded) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3, 5, 6])
-def test_rows_that_fill_up_change_nothing(loaded: Loaded, count: int) -> None:
+def test_rows_that_fill_up_change_nothing(nano: Loaded, count: int) -> None:
     """Neither the logits of those in use nor the caches of the others, as far as anybody reads them."""
-    plain, filled = decoder(loaded), decoder(loaded)
+    plain, filled = decoder(nano), decoder(nano)
     graphs = StepGraphs(filled, torch.device("cpu"))
     everywhere = torch.arange(SLOTS)
     for steps in (plain, graphs):
@@ -123,8 +117,8 @@ def test_rows_that_fill_up_change_nothing(loaded: Loaded, count: int) -> None:
     assert torch.allclose(*after, atol=1e-3)
 
 
-def test_rows_from_the_middle_are_steps_as_ever(loaded: Loaded) -> None:
-    plain, filled = decoder(loaded), decoder(loaded)
+def test_rows_from_the_middle_are_steps_as_ever(nano: Loaded) -> None:
+    plain, filled = decoder(nano), decoder(nano)
     tokens, positions = torch.tensor([9, 8]), torch.tensor([0, 0])
 
     ours = StepGraphs(filled, torch.device("cpu")).step(tokens, positions, longest=1, first=3)
@@ -132,8 +126,8 @@ def test_rows_from_the_middle_are_steps_as_ever(loaded: Loaded) -> None:
     assert torch.equal(ours, plain.step(tokens, positions, longest=1, first=3))
 
 
-def test_a_processor_captures_nothing(loaded: Loaded) -> None:
-    graphs = StepGraphs(decoder(loaded), torch.device("cpu"))
+def test_a_processor_captures_nothing(nano: Loaded) -> None:
+    graphs = StepGraphs(decoder(nano), torch.device("cpu"))
 
     graphs.prove(lambda: pytest.fail("nor does it write for that"))
 
@@ -150,8 +144,8 @@ def in_place(compute: Callable[[], torch.Tensor], wrong_by: int = 0) -> Graph:
     return play, logits
 
 
-def runner_with(loaded: Loaded, capture: Capture) -> WhisperRunner:
-    runner = WhisperRunner(loaded, 4, as_on_card=True)
+def runner_with(nano: Loaded, capture: Capture) -> WhisperRunner:
+    runner = WhisperRunner(nano, 4, as_on_card=True)
     runner._graphs._card = lambda: capture
     return runner
 
@@ -163,11 +157,11 @@ def few_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("few_tokens")
-def test_what_is_played_back_writes_the_same(loaded: Loaded) -> None:
+def test_what_is_played_back_writes_the_same(nano: Loaded) -> None:
     """All steps, with more and fewer slots as well."""
     windows = mixed(5)
-    expected = WhisperRunner(loaded, 4, as_on_card=False).run(windows)
-    runner = runner_with(loaded, in_place)
+    expected = WhisperRunner(nano, 4, as_on_card=False).run(windows)
+    runner = runner_with(nano, in_place)
 
     runner.warm_up()
     assert len(runner._graphs._graphs) == 3 * 7
@@ -183,16 +177,16 @@ def test_what_is_played_back_writes_the_same(loaded: Loaded) -> None:
 
 @pytest.mark.usefixtures("few_tokens")
 @pytest.mark.parametrize(("fails", "reason"), [(False, "the text is another"), (True, "RuntimeError")])
-def test_graphs_that_do_not_work_are_left_alone(loaded: Loaded, fails: bool, reason: str) -> None:
+def test_graphs_that_do_not_work_are_left_alone(nano: Loaded, fails: bool, reason: str) -> None:
     windows = mixed(3)
-    expected = WhisperRunner(loaded, 4, as_on_card=False).run(windows)
+    expected = WhisperRunner(nano, 4, as_on_card=False).run(windows)
 
     def captured(compute: Callable[[], torch.Tensor]) -> Graph:
         if fails:
             raise RuntimeError("operation not permitted when stream is capturing")
         return in_place(compute, wrong_by=1)
 
-    runner = runner_with(loaded, captured)
+    runner = runner_with(nano, captured)
     with capture_logs() as logs:
         runner.warm_up()
     runner.resize(3)
@@ -203,25 +197,23 @@ def test_graphs_that_do_not_work_are_left_alone(loaded: Loaded, fails: bool, rea
 
 
 @pytest.mark.usefixtures("few_tokens")
-def test_graphs_that_break_when_played_are_left_alone(loaded: Loaded) -> None:
+def test_graphs_that_break_when_played_are_left_alone(nano: Loaded) -> None:
     def captured(compute: Callable[[], torch.Tensor]) -> Graph:
         def play() -> None:
             raise RuntimeError("CUDA error: invalid argument")
 
         return play, compute()
 
-    runner = runner_with(loaded, captured)
+    runner = runner_with(nano, captured)
     runner.warm_up()
 
     assert not runner._graphs._graphs
 
 
 @pytest.mark.usefixtures("few_tokens")
-def test_graphs_leave_before_the_caches_that_they_read(
-    loaded: Loaded, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_graphs_leave_before_the_caches_that_they_read(nano: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their memory is wanted, too, where there is none for other caches."""
-    runner = runner_with(loaded, in_place)
+    runner = runner_with(nano, in_place)
     runner.warm_up()
 
     def exhausted(*_args: object, **_kwargs: object) -> None:

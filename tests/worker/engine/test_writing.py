@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.checkpoints import load_random, write_random
 from tests.support.windows import mixed
 from worker.engine import decoding, whisper
 from worker.engine.loading import Loaded
@@ -18,11 +17,6 @@ pytestmark = pytest.mark.model
 COUNT = 8
 TEMPERATURES = ((0.0,), (0.0, 0.6), (0.7,), (0.0, 0.4, 0.8))
 """Random weights are never sure of their first draft, so that each of them has its turn."""
-
-
-@pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
-    return load_random(write_random(tmp_path_factory.mktemp("shapes") / "nano", "nano"))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -50,9 +44,9 @@ def windows() -> list[Window]:
 
 
 @pytest.fixture(scope="module")
-def alone(loaded: Loaded, windows: Sequence[Window]) -> list[Hypothesis]:
+def alone(nano: Loaded, windows: Sequence[Window]) -> list[Hypothesis]:
     """What each of them gives with nothing beside it, every step waited for."""
-    runner = WhisperRunner(loaded, 1, as_on_card=False)
+    runner = WhisperRunner(nano, 1, as_on_card=False)
     return [runner.run([one])[0] for one in windows]
 
 
@@ -74,22 +68,20 @@ def test_the_windows_are_of_all_kinds(alone: Sequence[Hypothesis]) -> None:
 
 @pytest.mark.parametrize("slots", [1, 5, COUNT])
 def test_steps_that_are_read_late_change_nothing(
-    loaded: Loaded, windows: Sequence[Window], alone: Sequence[Hypothesis], slots: int
+    nano: Loaded, windows: Sequence[Window], alone: Sequence[Hypothesis], slots: int
 ) -> None:
-    for found, expected in zip(
-        WhisperRunner(loaded, slots, as_on_card=True).run(windows), alone, strict=True
-    ):
+    for found, expected in zip(WhisperRunner(nano, slots, as_on_card=True).run(windows), alone, strict=True):
         assert_same(found, expected)
 
 
 @pytest.mark.parametrize("as_on_card", [True, False])
 @pytest.mark.parametrize("seed", range(3))
 def test_whatever_happens_in_between(
-    loaded: Loaded, windows: Sequence[Window], alone: Sequence[Hypothesis], seed: int, as_on_card: bool
+    nano: Loaded, windows: Sequence[Window], alone: Sequence[Hypothesis], seed: int, as_on_card: bool
 ) -> None:
     """Windows come, are forgotten and come again, slots become fewer and more, some are in a hurry."""
     dice = random.Random(seed)
-    runner = WhisperRunner(loaded, 3, as_on_card=as_on_card)
+    runner = WhisperRunner(nano, 3, as_on_card=as_on_card)
     slots, waiting, seated = 3, list(range(COUNT)), list[int]()
     found: dict[int, Hypothesis] = {}
     while waiting or seated:
@@ -114,7 +106,7 @@ def test_whatever_happens_in_between(
 
 
 def test_the_decoder_s_end_is_no_step_too_far(
-    loaded: Loaded, windows: Sequence[Window], monkeypatch: pytest.MonkeyPatch
+    nano: Loaded, windows: Sequence[Window], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A draft as long as the decoder: the step too many, begun before its end is known, has no place."""
     monkeypatch.setattr(decoding, "TOKENS_AT_LEAST", 1_000)
@@ -123,7 +115,7 @@ def test_the_decoder_s_end_is_no_step_too_far(
     )
 
     late, punctual = (
-        WhisperRunner(loaded, 1, as_on_card=as_on_card).run([one])[0] for as_on_card in (True, False)
+        WhisperRunner(nano, 1, as_on_card=as_on_card).run([one])[0] for as_on_card in (True, False)
     )
 
     assert len(late.tokens) > 200
